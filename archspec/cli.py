@@ -1,0 +1,281 @@
+"""The command line: the only module that prints."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+# The start is most of what `check` takes. Looking for pydantic's plugins reads the names of all installed packages, and
+# there is nothing to collect among freshly imported modules.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+gc.disable()
+
+import typer
+
+import archspec
+from archspec.source import SpecError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from archspec.graph import Graph
+    from archspec.verify import Evidence
+
+app = typer.Typer(
+    name="archspec",
+    help="A network described once: counted, generated for PyTorch and Keras, and proven the same in both.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Specs = Annotated[list[Path], typer.Argument(help="Specs, or folders of specs.", metavar="SPEC...")]
+
+
+class Format(StrEnum):
+    """How facts are printed."""
+
+    table = "table"
+    json = "json"
+
+
+class Target(StrEnum):
+    """What code is generated for."""
+
+    torch = "torch"
+    keras = "keras"
+
+
+def main() -> NoReturn:
+    """Run the command; exit 0 for good, 1 if a spec or what it claims is at fault, 2 if the command line is."""
+    try:
+        app()
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(0)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"archspec {archspec.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def check(
+    specs: Specs,
+    format: Annotated[Format, typer.Option(help="As a table, or as data.")] = Format.table,
+) -> None:
+    """Infer every shape; count parameters, MACs and memory."""
+    from archspec import report
+
+    graphs, bad = _load(specs)
+    if format is Format.json:
+        import json
+
+        print(json.dumps({"specs": [report.facts(graph) for graph in graphs]}, indent=2))
+    else:
+        for i, graph in enumerate(graphs):
+            print("\n" * (i > 0) + "\n".join(report.table(graph)))
+    raise typer.Exit(bad)
+
+
+@app.command()
+def generate(
+    specs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Specs, or folders of specs; those in specs/ unless given.", metavar="SPEC..."),
+    ] = None,
+    target: Annotated[list[Target] | None, typer.Option(help="What for; all targets unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="Where: a folder for each spec is made in it.")] = Path("generated"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if what stands differs.")] = False,
+) -> None:
+    """Write the network's code for each target."""
+    from archspec.emit import TARGETS, emit, write
+
+    graphs, bad = _load(specs or [Path("specs")])
+    targets = dict.fromkeys(t.value for t in target or Target)
+    files: dict[Path, str] = {}
+    for graph in graphs:
+        for name in targets:
+            path = out / graph.name / TARGETS[name]
+            if path in files:
+                _usage(f"two specs are called {graph.name}: they would be one folder of {out}")
+            try:
+                files[path] = emit(graph, name)
+            except SpecError as error:
+                bad = _complain(error)
+    if bad:  # what stands stays until all of it can be replaced
+        raise typer.Exit(bad)
+    if check:
+        raise typer.Exit(_compare(files))
+    try:
+        write(files.items(), out)
+    except OSError as error:
+        _usage(f"cannot write {error.filename or out}: {error.strerror or error}")
+    for path in files:
+        print(path)
+
+
+@app.command()
+def verify(
+    specs: Specs,
+    targets: Annotated[str, typer.Option(help="Which to compare, the first being the reference.")] = "torch,keras",
+    out: Annotated[Path, typer.Option(help="Where generated files stand; what does not is generated.")] = Path(
+        "generated"
+    ),
+    batch: Annotated[int, typer.Option(min=1, help="Samples.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and the data.")] = 0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one job of one target may take.")] = 600,
+) -> None:
+    """Run the generated code of every target on the same weights and data, and compare every layer."""
+    try:
+        from archspec.verify import ALL_TARGETS, Workers
+        from archspec.verify import verify as run
+
+        import numpy, safetensors  # noqa: E401, F401  # isort: skip
+    except ImportError as error:
+        _usage(f"verify needs {error.name}: pip install 'archspec-nn[all]'")
+    names = [name.strip() for name in targets.split(",")]
+    if unknown := [name for name in names if name not in ALL_TARGETS]:
+        _usage(f"no target {unknown[0]!r}; there are {', '.join(ALL_TARGETS)}")
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        _usage("--targets takes two different targets or more")
+    graphs, status = _load(specs)
+    with progress() as show, Workers(names, timeout=timeout, progress=show) as workers:
+        for graph in graphs:
+            try:
+                evidence = run(graph, workers, generated=out, batch=batch, seed=seed)
+            except SpecError as error:
+                status = max(status, _complain(error))
+                continue
+            show_evidence(evidence)
+            if any(failure.missing for failure in evidence.failures):
+                raise typer.Exit(2)
+            status = max(status, 0 if evidence.agrees else 1)
+    raise typer.Exit(status)
+
+
+def show_evidence(evidence: Evidence) -> None:
+    """Print a verification: a row a layer, a column a comparison, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=True, highlight=False)
+    graph = evidence.graph
+    table = Table(title=f"{graph.name}: largest difference, relative to the layer's largest magnitude", box=None)
+    table.add_column("layer")
+    table.add_column("op")
+    heads = [(d.target, d.dtype) for d in evidence.rows[0].differences] if evidence.rows else []
+    for target, dtype in heads:
+        table.add_column(f"{target}\n{dtype}", justify="right")
+    for row in evidence.rows:
+        cells = [Text(d.fault or f"{d.relative:.1e}", "green" if d.agrees else "bold red") for d in row.differences]
+        table.add_row(row.node.name, row.node.op.op, *cells)
+    if evidence.rows:
+        console.print(table)
+    for target, versions in evidence.versions.items():
+        console.print(
+            f"{target}: {evidence.files[target]}, {', '.join(f'{k} {v}' for k, v in versions.items())}", style="dim"
+        )
+    for target in evidence.stale:
+        path = evidence.files[target]
+        console.print(f"{path} is not what the spec gives now: edited, or older than the spec", style="yellow")
+    for failure in evidence.failures:
+        console.print(str(failure), style="bold red", markup=False)
+    if evidence.agrees:
+        worst = {
+            dtype: max(d.relative for r in evidence.rows for d in r.differences if d.dtype == dtype)
+            for _, dtype in heads
+        }
+        text = ", ".join(f"{dtype} within {value:.1e}" for dtype, value in worst.items())
+        console.print(
+            f"{graph.name}: {' and '.join(evidence.targets)} agree in every layer: {text}", style="bold green"
+        )
+    elif first := evidence.first:
+        node, parted = first.node, next(d for d in first.differences if not d.agrees)
+        what = parted.fault or f"differs by {parted.relative:.1e} of its largest magnitude"
+        where = f"{parted.target} parts from {evidence.targets[0]} at {node.name} ({node.op.op})"
+        console.print(f"{graph.name}: {where}, which {what} in {parted.dtype}", style="bold red")
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str, str], None]]:
+    """Give a function that shows what each target does now, on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda target, what: console.print(f"{target}: {what}", highlight=False)
+        return
+    columns = SpinnerColumn(), TextColumn("{task.fields[target]}: {task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def show(target: str, what: str) -> None:
+            if target not in tasks:
+                tasks[target] = shown.add_task(what, target=target, total=None)
+            shown.update(tasks[target], description=what)
+            if what in ("done", "failed"):
+                shown.stop_task(tasks[target])
+
+        yield show
+
+
+def _load(paths: list[Path]) -> tuple[list[Graph], int]:
+    """Return the networks of all specs at `paths`, and 1 if one of them is at fault, 0 if none is."""
+    graphs, bad = [], 0
+    for path in _specs(paths):
+        try:
+            graphs.append(archspec.load(path))
+        except SpecError as error:
+            bad = _complain(error)
+        except OSError as error:
+            _usage(f"cannot read {path}: {error.strerror}")
+    return graphs, bad
+
+
+def _specs(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            found = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+            if not found:
+                _usage(f"no specs in the folder {path}")
+            yield from found
+        elif not path.exists():
+            _usage(f"no spec {path}" if path != Path("specs") else "no folder specs/ here: name a spec")
+        else:
+            yield path
+
+
+def _compare(files: dict[Path, str]) -> int:
+    """Print how what stands differs from `files`; return 1 if it does, 0 if not."""
+    import difflib
+
+    differs = 0
+    for path, text in files.items():
+        standing = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if standing != text:
+            differs = 1
+            old, new = standing.splitlines(keepends=True), text.splitlines(keepends=True)
+            sys.stdout.writelines(difflib.unified_diff(old, new, f"{path}", f"{path} (as the spec gives it)"))
+    return differs
+
+
+def _complain(error: SpecError) -> int:
+    print("\n".join(map(str, error.diagnostics)), file=sys.stderr)
+    return 1
+
+
+def _usage(message: str) -> NoReturn:
+    print(f"archspec: {message}", file=sys.stderr)
+    raise typer.Exit(2)

@@ -1,0 +1,481 @@
+"""A network as source text for a target, through the templates."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import textwrap
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import archspec
+from archspec import analysis
+from archspec.graph import Graph, Node
+from archspec.inits import BiasRule, Rule, TorchDefault, fans
+from archspec.layout import Code, call, fit, literal
+from archspec.names import class_name
+from archspec.ops import Shape
+from archspec.ops.base import Sides, same
+from archspec.source import SpecError
+
+TARGETS = {"torch": "torch_model.py", "keras": "keras_model.py"}
+
+
+def emit(graph: Graph, target: str) -> str:
+    """Return the network's source text for `target`, a key of TARGETS.
+
+    Raises SpecError where the target has no words for a layer, or for one of its attributes.
+    """
+    return _environment().get_template(f"{TARGETS[target]}.jinja").render(net=Net(graph, target))
+
+
+class RefusalError(Exception):
+    """A template's word that its target cannot say this; `field` is the attribute at fault."""
+
+    def __init__(self, message: str, field: str | None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _refuse(message: str, field: str | None = None) -> None:
+    raise RefusalError(message, field)
+
+
+class Net:
+    """A graph as a target's templates read it: words and decisions, with no arithmetic left to do."""
+
+    def __init__(self, graph: Graph, target: str) -> None:
+        self.graph = graph
+        self.target = target
+        self.name = graph.name
+        self.class_name = class_name(graph.name)
+        self.source = graph.spec.source
+        self.version = archspec.__version__
+        self.sha256 = hashlib.sha256(graph.source.text.encode()).hexdigest()
+        self.totals = analysis.totals(graph)
+        readers = _readers(graph)
+        self.flattened = flattened_maps(graph)
+        self.classifier = _classifier(graph, readers)
+        order = {node: i for i, node in enumerate((graph.input, *graph.nodes))}
+        # One running variable, as a person writes it, unless another layer than the next reads a result.
+        self.running = {node for node in order if [order[reader] for reader in readers[node]] == [order[node] + 1]} | {
+            graph.output
+        }
+        self.layers = [Layer(self, node) for node in graph.nodes]
+        self.of = {layer.node: layer for layer in self.layers}
+        self.names = {layer.name for layer in self.layers}
+
+    @property
+    def input_variable(self) -> str:
+        """The variable of the network's input."""
+        return "x" if self.target == "torch" and self.graph.input in self.running else "inputs"
+
+    @cached_property
+    def first_running(self) -> Layer | None:
+        """The layer that first sets the running variable, where the network's input is not in it."""
+        if self.input_variable == "x":
+            return None
+        return next(layer for layer in self.layers if layer.variable == "x" or layer.pad)
+
+    @property
+    def input_text(self) -> str:
+        return shape_text(self.graph.input.output_shape, self.target)
+
+    @property
+    def output_text(self) -> str:
+        return self.layers[-1].text
+
+    @property
+    def example(self) -> tuple[int, ...]:
+        """The shape of a batch of one."""
+        return (1, *_laid_out(self.graph.input.output_shape, self.target))
+
+    @property
+    def arguments(self) -> list[str]:
+        """What the model's constructor takes."""
+        return [f"num_classes: int = {self.classifier.output_shape[0]}"] if self.classifier else []
+
+    @cached_property
+    def definitions(self) -> list[str]:
+        """The classes that the framework lacks and this network needs."""
+        texts = (_spell(self, "definition", op) for op in dict.fromkeys(layer.op.op for layer in self.layers))
+        return [text for text in texts if text]
+
+    def uses(self, module: str) -> bool:
+        """Whether the text refers to a module."""
+        texts = (*self.definitions, *(layer.module for layer in self.layers))
+        return any(re.search(rf"\b{module}\.", text) for text in texts)
+
+    @property
+    def learned(self) -> list[Layer]:
+        """The layers that have weights."""
+        return [layer for layer in self.layers if layer.node.weights]
+
+    @property
+    def permuted(self) -> dict[str, Shape]:
+        """The layers whose weights are permuted as they read maps flattened channels-last, with the maps' (C, H, W)."""
+        return {layer.name: layer.flattened for layer in self.learned if layer.flattened}
+
+    def by_op(self, op: str) -> list[Layer]:
+        """Return the layers of one op."""
+        return [layer for layer in self.layers if layer.op.op == op]
+
+    @cached_property
+    def resets(self) -> list[tuple[str, Rule | BiasRule, Layer]]:
+        """How every parameter is initialised, as the branches of an if: condition, rule, and a layer that it is for.
+
+        The condition is on a parameter's `name`, and empty where nothing is left to ask. What PyTorch draws by itself
+        has no branch.
+        """
+        listed: list[tuple[str, Rule | BiasRule, Layer]] = []
+        general: list[tuple[str, Rule | BiasRule, Layer]] = []
+        complete = True  # every parameter has a branch
+        for kind in ("bias", "weight"):
+            groups: dict[Rule | BiasRule, list[Layer]] = {}
+            for layer in self.layers:
+                if kind in layer.node.weights:
+                    groups.setdefault(layer.rule(kind), []).append(layer)
+            rest: Rule | BiasRule | None = None  # the rule of those that are not listed by name
+            if groups.pop(TorchDefault(), None):
+                complete = False
+            else:
+                spec_rule = getattr(self.graph.spec.init, kind)
+                rest = spec_rule if spec_rule in groups else max(groups, key=lambda r: len(groups[r]), default=None)
+            for rule, layers in groups.items():
+                if rule == rest:
+                    general.append((f'name.endswith("{kind}")', rule, layers[0]))
+                else:
+                    names = tuple(f"{layer.name}.{kind}" for layer in layers)
+                    where = f"in {literal(names)}" if len(names) > 1 else f"== {literal(names[0])}"
+                    listed.append((f"name {where}", rule, layers[0]))
+        if general and complete:
+            general[-1] = ("", *general[-1][1:])
+        return listed + general
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A node as a target's templates read it."""
+
+    net: Net
+    node: Node
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def op(self) -> Any:
+        return self.node.op
+
+    @property
+    def shape(self) -> Shape:
+        """The shape of its first input."""
+        return self.node.input_shapes[0]
+
+    @property
+    def out(self) -> int | Code:
+        """Its output channels or features; `num_classes` where they are the network's own."""
+        return Code("num_classes") if self.node is self.net.classifier else self.node.output_shape[0]
+
+    @property
+    def text(self) -> str:
+        """The shape of its output, for a comment."""
+        follows = self.net.classifier and self.node is self.net.graph.output
+        return shape_text(self.node.output_shape, self.net.target, "num_classes" if follows else self.out)
+
+    @property
+    def flattened(self) -> Shape | None:
+        """The maps (C, H, W) that stand in its vector in H, W, C order: see `flattened_maps`."""
+        return self.net.flattened.get(self.node)
+
+    @property
+    def in_features(self) -> int | Code:
+        """What a linear layer reads, as the product that it comes from if there is one."""
+        return Code(" * ".join(map(str, self.flattened))) if self.flattened else self.shape[0]
+
+    @property
+    def fan_in(self) -> int:
+        return fans(self.node.weights["weight"])[0]
+
+    def rule(self, kind: str) -> Rule | BiasRule:
+        """Return the rule that its `weight` or `bias` is drawn by."""
+        rule: Rule | BiasRule = getattr(self.net.graph.init(self.node), kind)
+        return rule
+
+    # --- its words ---
+
+    @cached_property
+    def module(self) -> str:
+        """The constructor of its module or layer; empty if it is an expression."""
+        return _spell(self.net, "module", self)
+
+    @cached_property
+    def pad(self) -> str:
+        """The constructor of a module or layer that has to stand before it; empty if there is none."""
+        return _spell(self.net, "pad", self)
+
+    @property
+    def expression(self) -> str:
+        """What it is where it is no module."""
+        text = _spell(self.net, "expression", self)
+        assert text, f"{self.op.op} has no word for {self.net.target}"
+        return text
+
+    @property
+    def pad_name(self) -> str:
+        """The name of what stands before it."""
+        name = f"{self.name}_pad"
+        while name in self.net.names:
+            name += "_"
+        return name
+
+    # --- its variables ---
+
+    @property
+    def variable(self) -> str:
+        """The variable of its result. An expression has no module to look at, so its result always has its own name."""
+        nameless = not self.module and self.node is not self.net.graph.output
+        return self.name if nameless or self.node not in self.net.running else "x"
+
+    @property
+    def padded(self) -> str:
+        """The variable of its padded input, with its type where a function's first `x` needs one for mypy."""
+        return "x: Tensor" if self is self.net.first_running else "x"
+
+    @property
+    def target(self) -> str:
+        """Its variable, as `padded` has it."""
+        return self.padded if self.variable == "x" and not self.pad else self.variable
+
+    @property
+    def inputs(self) -> list[str]:
+        """The variables that it reads."""
+        of = self.net.of
+        return [of[node].variable if node in of else self.net.input_variable for node in self.node.inputs]
+
+    @property
+    def reads(self) -> str:
+        """What its module is called with."""
+        inputs = ["x"] if self.pad else self.inputs
+        return inputs[0] if len(inputs) == 1 else f"[{', '.join(inputs)}]"
+
+    # --- its windows ---
+
+    @property
+    def sides(self) -> tuple[Sides, Sides]:
+        """What surrounds the maps that it reads: ((top, bottom), (left, right))."""
+        sides: tuple[Sides, Sides] = self.op.sides(self.shape)
+        return sides
+
+    @property
+    def symmetric(self) -> tuple[int, int] | None:
+        """The padding of height and width where it is the same before and after, else None."""
+        (top, bottom), (left, right) = self.sides
+        return (top, left) if (top, left) == (bottom, right) else None
+
+    @property
+    def is_padded(self) -> bool:
+        return self.sides != ((0, 0), (0, 0))
+
+    def _axes(self) -> Iterator[tuple[Sides, int, int, int, int, int]]:
+        stride = getattr(self.op, "strides", None) or self.op.stride
+        dilation = getattr(self.op, "dilation", (1, 1))
+        sizes, outs = self.shape[1:], self.node.output_shape[1:]
+        return zip(self.sides, sizes, outs, self.op.kernel_size, stride, dilation, strict=True)
+
+    @property
+    def whole_sides(self) -> tuple[Sides, ...]:
+        """What surrounds the maps when the last window may not hang over their end, as with `ceil_mode` it may."""
+        return tuple(
+            (before, max(after, (out - 1) * s + d * (k - 1) + 1 - size - before))
+            for (before, after), size, out, k, s, d in self._axes()
+        )
+
+    @property
+    def is_same(self) -> bool:
+        """Whether TensorFlow's and Keras' `padding="same"` gives exactly these windows."""
+        return all(
+            same(size, k, s, d)[0] == before and -(-size // s) == out
+            for (before, _), size, out, k, s, d in self._axes()
+        )
+
+    @property
+    def needs_sides(self) -> bool:
+        """Whether neither `valid` nor `same` gives exactly these windows."""
+        return self.whole_sides != ((0, 0), (0, 0)) and not self.is_same
+
+
+def _laid_out(shape: Shape, target: str) -> Shape:
+    """Return a shape in the order of a target's axes: Keras' have the channels last."""
+    return (*shape[1:], shape[0]) if target == "keras" else shape
+
+
+def shape_text(shape: Shape, target: str, channels: int | str | None = None) -> str:
+    """Return `(N, C, H, W)`, or for Keras `(N, H, W, C)`, with the numbers in."""
+    first, *rest = ("N", str(shape[0] if channels is None else channels), *map(str, shape[1:]))
+    return f"({first}, {', '.join(rest if target == 'torch' else [*rest[1:], rest[0]])})"
+
+
+ELEMENTWISE = frozenset({"dropout", "relu"})  # ops that treat every value alike, wherever it stands
+
+
+def flattened_maps(graph: Graph) -> dict[Node, Shape]:
+    """Return what a channels-last target leaves in H, W, C order as it flattens maps: nodes, with the maps' (C, H, W).
+
+    That is no harm where nothing but linear layers read the vector, directly or through elementwise layers: the target
+    permutes their weights as it loads them. The flatten, those layers between and the linear layers are all in the
+    result. A flatten that is not in it has its maps turned before.
+    """
+    readers = _readers(graph)
+    found: dict[Node, Shape] = {}
+    for flatten in graph.nodes:
+        if flatten.op.op != "flatten" or len(flatten.input_shapes[0]) != 3:
+            continue
+        reached, front = [flatten], [flatten]
+        while front:
+            front = [reader for node in front if node.op.op != "linear" for reader in readers[node]]
+            reached += front
+        if all(node.op.op in ELEMENTWISE | {"flatten", "linear"} for node in reached) and (
+            graph.output not in reached or graph.output.op.op == "linear"
+        ):
+            found.update(dict.fromkeys(reached, flatten.input_shapes[0]))
+    return found
+
+
+def _readers(graph: Graph) -> dict[Node, list[Node]]:
+    readers: dict[Node, list[Node]] = {node: [] for node in (graph.input, *graph.nodes)}
+    for node in graph.nodes:
+        for read in dict.fromkeys(node.inputs):
+            readers[read].append(node)
+    return readers
+
+
+def _classifier(graph: Graph, readers: dict[Node, list[Node]]) -> Node | None:
+    """Return the layer whose outputs are the network's classes: a linear one with only elementwise layers after it."""
+    node = graph.output
+    while node.op.op in ELEMENTWISE | {"softmax"} and len(readers[node.inputs[0]]) == 1:
+        node = node.inputs[0]
+    return node if node.op.op == "linear" else None
+
+
+def _docstring(text: str) -> str:
+    """Return text that can stand in a docstring and nowhere end it."""
+    return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+
+
+def _wrap(text: str, indent: int = 0, width: int = 88) -> str:
+    return textwrap.fill(text, width - indent, break_long_words=False, break_on_hyphens=False).replace(
+        "\n", "\n" + " " * indent
+    )
+
+
+OMIT = object()
+
+
+def _unless(value: Any, default: Any) -> Any:
+    return OMIT if value == default else value
+
+
+def _square(pair: tuple[int, int]) -> int | tuple[int, int]:
+    return pair[0] if pair[0] == pair[1] else pair
+
+
+def _call(function: str, *args: Any, **kwargs: Any) -> Code:
+    return call(
+        function,
+        *(arg for arg in args if arg is not OMIT),
+        **{key: value for key, value in kwargs.items() if value is not OMIT},
+    )
+
+
+def templates() -> Path:
+    """Return the folder of the templates: beside the code in a wheel, beside the package in a checkout."""
+    inside = Path(__file__).parent / "templates"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "templates"
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates()),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  Python comes out, not HTML: strings pass through `literal` or `docstring`
+    )
+    environment.filters.update(
+        code=Code, unless=_unless, square=_square, literal=literal, docstring=_docstring, wrap=_wrap
+    )
+    environment.globals.update(
+        call=_call,
+        fit=fit,
+        initializer=_initializer,
+        refuse=_refuse,
+    )
+    return environment
+
+
+@cache
+def _entry(path: str) -> Any:
+    return _environment().get_template(path).module
+
+
+def _spell(net: Net, form: str, subject: Layer | str) -> str:
+    """Return what the dictionary's entry of a layer's op says in `form` for the net's target, or nothing.
+
+    A str for `subject` is an op's name, and the form is given all layers of that op.
+    """
+    op, what = (subject, net.by_op(subject)) if isinstance(subject, str) else (subject.op.op, subject)
+    macro = getattr(_entry(f"ops/{op}.jinja"), f"{net.target}_{form}", None)
+    if macro is None:
+        return ""
+    try:
+        return str(macro(what)).strip()
+    except RefusalError as refusal:
+        assert isinstance(subject, Layer), "a definition refuses nothing"
+        loc = ("layers", net.graph.nodes.index(subject.node), refusal.field or "op")
+        source = net.graph.source
+        raise SpecError([source.error("no-spelling", f"{subject.name}: {net.target} {refusal}", loc)]) from None
+
+
+def _initializer(layer: Layer, kind: str, rule: Rule | BiasRule | None = None) -> Any:
+    """Return how the target says the rule of a layer's `weight` or `bias`; OMIT where it need not be said."""
+    rule = rule or layer.rule(kind)
+    macro = getattr(_entry("inits.jinja"), f"{layer.net.target}_{rule.rule}")
+    return Code(str(macro(rule, layer, kind)).strip()) or OMIT
+
+
+def write(files: Iterable[tuple[Path, str]], out: Path) -> None:
+    """Write texts below `out`, each whole or not at all; raise OSError if one cannot be, or would stand elsewhere."""
+    import os
+    import tempfile
+
+    root = out.resolve()
+    for path, text in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.resolve().is_relative_to(root):
+            raise OSError(f"{path} is a way out of {out}")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            Path(temporary).chmod(0o666 & ~_umask())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,110 @@
+"""A network as nodes that know their shapes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from archspec.inits import Init
+from archspec.ops import Input, Op, Shape, ShapeError
+from archspec.ops.base import Weights
+from archspec.source import Source, SpecError
+from archspec.spec import Spec, parse
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Node:
+    """An op in its place: what it reads, and the shapes that follow."""
+
+    op: Op | Input
+    inputs: tuple[Node, ...]
+    output_shape: Shape
+    weights: Weights
+
+    @property
+    def name(self) -> str:
+        """The layer's name; the network's input is called `input`."""
+        return self.op.name
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        """The shapes of what it reads, (C, H, W) or (F,) each."""
+        return tuple(node.output_shape for node in self.inputs)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one sample, without bias adds."""
+        return self.op.macs(*self.input_shapes)
+
+    def __repr__(self) -> str:
+        return f"Node({self.name}: {self.op.op} {self.output_shape})"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Graph:
+    """A network: its input, and its layers in an order in which each reads only what is before it.
+
+    The last layer's output is the network's. `source` is the text it was read from.
+    """
+
+    spec: Spec
+    source: Source
+    input: Node
+    nodes: tuple[Node, ...]
+
+    @property
+    def name(self) -> str:
+        """The spec's name."""
+        return self.spec.name
+
+    @property
+    def output(self) -> Node:
+        """The layer whose output is the network's."""
+        return self.nodes[-1]
+
+    def init(self, node: Node) -> Init:
+        """Return the rules that hold for a layer: its own, or the spec's."""
+        return getattr(node.op, "init", Init()).over(self.spec.init)
+
+
+def load(path: Path | str) -> Graph:
+    """Return the network that the spec at `path` describes.
+
+    Raises SpecError for the spec's faults, all of wording at once, of shape the first; OSError for an unreadable file.
+    """
+    return build(Source.read(path))
+
+
+def build(source: Source) -> Graph:
+    """Return the network that `source` describes; raise SpecError as `load` does."""
+    spec = parse(source)
+    first = Node(spec.input, (), spec.input.output_shape(), {})
+    made = {"input": first}
+    read: set[str] = set()
+    last = first
+    nodes = []
+    for i, op in enumerate(spec.layers):
+        names = op.from_ or (last.name,)
+        read.update(names)
+        inputs = tuple(made[name] for name in names)
+        last = made[op.name] = _node(op, inputs, source, i)
+        nodes.append(last)
+    for i, node in enumerate(nodes[:-1]):
+        if node.name not in read:
+            message = f"{node.name}: nothing reads this layer, and the output is the last layer's, {last.name}"
+            raise SpecError([source.error("unread-layer", message, ("layers", i, "name"))])
+    return Graph(spec, source, first, tuple(nodes))
+
+
+def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
+    least, most = op.inputs
+    if not least <= len(inputs) <= most:
+        count = f"{least} layers or more" if most > least else "one layer"
+        message = f"{op.name}: {op.op} reads {count}, not {len(inputs)}: say from: [...]"
+        raise SpecError([source.error("inputs", message, ("layers", i, "from" if op.from_ else "op"))])
+    shapes = tuple(node.output_shape for node in inputs)
+    try:
+        return Node(op, inputs, op.output_shape(*shapes), op.weights(*shapes))
+    except ShapeError as fault:
+        field = fault.field if fault.field and fault.field in source.data["layers"][i] else "op"
+        raise SpecError([source.error(fault.code, f"{op.name}: {fault}", ("layers", i, field))]) from None

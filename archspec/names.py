@@ -1,0 +1,97 @@
+"""Names that may become identifiers, labels and file names, and those that may not."""
+
+import keyword
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+# An attribute of every torch.nn.Module would be overwritten by a layer of its name (torch 2.14).
+TORCH_NAMES = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules
+    mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer
+    register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule
+    share_memory state_dict to to_empty train training type xpu zero_grad
+    """.split()
+)
+
+# An attribute of every keras.Model (Keras 3.15).
+KERAS_NAMES = frozenset(
+    """
+    activity_regularizer add_loss add_metric add_variable add_weight autocast build build_from_config built call
+    call_signature_parameters compile compile_from_config compiled compiled_loss compiled_metrics compute_dtype
+    compute_loss compute_mask compute_metrics compute_output_shape compute_output_spec count_params
+    distribute_reduction_method distribute_strategy dtype dtype_policy evaluate export fit from_config
+    get_build_config get_compile_config get_config get_layer get_metrics_result get_quantization_layer_structure
+    get_state_tree get_weights input input_dtype input_shape input_spec inputs jit_compile layers
+    load_own_variables load_weights loss losses make_predict_function make_test_function make_train_function metrics
+    metrics_names metrics_variables name non_trainable_variables non_trainable_weights operations output output_names
+    output_shape outputs path predict predict_function predict_on_batch predict_step quantization_mode quantize
+    quantized_build quantized_call rematerialized_call reset_metrics run_eagerly save save_own_variables save_weights
+    set_state_tree set_weights stateless_call stateless_compute_loss steps_per_execution summary supports_jit
+    supports_masking symbolic_call test_function test_on_batch test_step to_json train_function train_on_batch
+    train_step trainable trainable_variables trainable_weights unrolled_steps_per_execution variable_dtype variables
+    weights
+    """.split()
+)
+
+# What the templates themselves say inside the functions where layers' names become variables.
+TEMPLATE_NAMES = frozenset(
+    "F Tensor init initializers keras layer math model nn np num_classes ops self torch x".split()
+)
+
+# What stands at the top of a generated file; a spec's name becomes a class there.
+TEMPLATE_CLASSES = frozenset("F Tensor Any Path GroupedLocalResponseNorm LocalResponseNorm PaddedMaxPooling2D".split())
+
+_LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_SPEC = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+def _layer_name(name: str) -> str:
+    if not _LAYER.fullmatch(name):
+        raise PydanticCustomError(
+            "bad-name", "must be a name of letters, digits and underscores that starts with a letter, 64 at most"
+        )
+    if keyword.iskeyword(name) or name in ("True", "False", "None"):
+        raise PydanticCustomError("reserved-name", "is a word of Python's own: call the layer something else")
+    for words, whose in (
+        (TORCH_NAMES, "an attribute of every torch.nn.Module"),
+        (KERAS_NAMES, "an attribute of every keras.Model"),
+        (TEMPLATE_NAMES, "a word of the generated code's own"),
+    ):
+        if name in words:
+            raise PydanticCustomError("reserved-name", f"is {whose}: call the layer something else")
+    return name
+
+
+def _spec_name(name: str) -> str:
+    if not _SPEC.fullmatch(name):
+        raise PydanticCustomError(
+            "bad-name",
+            "must be a name of lower-case letters, digits and underscores that starts with a letter, 64 at most",
+        )
+    if keyword.iskeyword(name) or class_name(name) in TEMPLATE_CLASSES or class_name(name) in ("None", "True", "False"):
+        raise PydanticCustomError("reserved-name", "is a word of the generated code's own: call the network otherwise")
+    return name
+
+
+def class_name(name: str) -> str:
+    """Return the class that a spec's name gives: `alexnet_tiny` is AlexNetTiny, as the field writes its nets."""
+    words = [word.capitalize() for word in name.split("_") if word]
+    return "".join(re.sub("(?<=.)net$", "Net", word) for word in words)
+
+
+def _text(text: str) -> str:
+    if not text.isprintable() and any(not c.isprintable() and c != "\n" for c in text):
+        raise PydanticCustomError("wrong-value", "must be text to be read: no control or invisible characters")
+    return " ".join(text.split())
+
+
+LayerName = Annotated[str, AfterValidator(_layer_name)]
+SpecName = Annotated[str, AfterValidator(_spec_name)]
+Text = Annotated[str, AfterValidator(_text)]  # one line that is printed, and written into docstrings

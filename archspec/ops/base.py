@@ -1,0 +1,172 @@
+"""What every op says of itself, and the arithmetic that several share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from archspec.names import LayerName
+
+Shape = tuple[int, ...]  # (C, H, W) of maps or (F,) of a vector, without the batch
+Weights = dict[str, Shape]  # "weight" and "bias", laid out as PyTorch lays them out
+Sides = tuple[int, int]  # what is added before and after, along one axis
+
+# Large enough for any network; small enough that the product of a few is still a number one can read.
+Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit an op; `field` names the attribute to mend, if it is one's fault."""
+
+    def __init__(self, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.field = field
+
+
+class Op(BaseModel, ABC):
+    """A layer as the spec writes it and, unchanged, what a node of the graph holds.
+
+    A subclass's fields are its attributes; the questions below are its meaning.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    op: str
+    name: LayerName
+    from_: Annotated[tuple[str, ...] | None, PlainValidator(lambda value: _names(value))] = Field(None, alias="from")
+
+    inputs: ClassVar[tuple[int, int]] = (1, 1)  # the fewest and the most it reads
+    is_view: ClassVar[bool] = False  # its output is its input's memory under another shape
+
+    @abstractmethod
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """Return the shape for inputs of `shapes`; raise ShapeError where they do not fit."""
+
+    @abstractmethod
+    def weights(self, *shapes: Shape) -> Weights:
+        """Return the shapes of the weights it learns, by name; empty if it learns none."""
+
+    @abstractmethod
+    def macs(self, *shapes: Shape) -> int:
+        """Return its multiply-accumulates for one sample: of weights with inputs, no bias adds."""
+
+
+def maps(shape: Shape) -> tuple[int, int, int]:
+    """Return (C, H, W) of maps; raise ShapeError for a vector."""
+    if len(shape) != 3:
+        raise ShapeError("not-maps", f"reads maps (C, H, W), not a vector of {shape[0]:,}")
+    c, h, w = shape
+    return c, h, w
+
+
+def times(shape: Shape) -> str:
+    """Return a shape as a table shows it."""
+    return " x ".join(map(str, shape))
+
+
+# --- sliding windows -------------------------------------------------------------------------------------------------
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    one = [value, value] if type(value) is int else value
+    if not isinstance(one, list) or len(one) != 2 or not all(type(n) is int and 1 <= n < 2**31 for n in one):
+        raise PydanticCustomError("wrong-value", "must be a positive whole number or [height, width]")
+    return one[0], one[1]
+
+
+def _padding(value: Any) -> tuple[Sides, Sides] | Literal["same"]:
+    if value == "same":
+        return "same"
+    sides: list[Any] = []
+    if isinstance(value, dict) and set(value) <= {"top", "bottom", "left", "right"}:
+        sides = [value.get(side, 0) for side in ("top", "bottom", "left", "right")]
+    elif isinstance(value, list) and len(value) == 2:
+        sides = [value[0], value[0], value[1], value[1]]
+    elif type(value) is int:
+        sides = [value] * 4
+    if not sides or not all(type(n) is int and 0 <= n < 2**31 for n in sides):
+        raise PydanticCustomError(
+            "wrong-value", "must be a whole number, [height, width], {{top, bottom, left, right}} or same"
+        )
+    return (sides[0], sides[1]), (sides[2], sides[3])
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise PydanticCustomError("wrong-value", "must be the name of a layer above, or a list of them")
+    return tuple(names)
+
+
+Pair = Annotated[tuple[int, int], PlainValidator(_pair)]  # (height, width)
+Padding = Annotated[tuple[Sides, Sides] | Literal["same"], PlainValidator(_padding)]  # ((top, bottom), (left, right))
+
+
+def window(size: int, kernel: int, stride: int, sides: Sides, dilation: int = 1, *, ceil_mode: bool = False) -> int:
+    """Return how many positions a window takes along an axis of `size`, rounding down unless `ceil_mode`.
+
+    floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1. With `ceil_mode` a last window may hang
+    over the end, unless it would start in the padding after it: PyTorch's rule (torch.nn.MaxPool2d). 0 or less where
+    not one window fits.
+    """
+    room = size + sum(sides) - dilation * (kernel - 1) - 1
+    if room < 0:
+        return 0
+    if not ceil_mode:
+        return room // stride + 1
+    positions = -(-room // stride) + 1
+    return positions - 1 if (positions - 1) * stride >= size + sides[0] else positions
+
+
+def same(size: int, kernel: int, stride: int, dilation: int = 1) -> Sides:
+    """Return what `padding: same` adds: as much as gives ceil(size / stride) positions, an odd one after.
+
+    TensorFlow's SAME; PyTorch's own `same`, which it has for stride 1 only, is this one there.
+    """
+    positions = -(-size // stride)
+    total = max((positions - 1) * stride + dilation * (kernel - 1) + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def sides(
+    padding: tuple[Sides, Sides] | Literal["same"], shape: Shape, kernel: Pair, stride: Pair, dilation: Pair = (1, 1)
+) -> tuple[Sides, Sides]:
+    """Return ((top, bottom), (left, right)) that `padding` adds to maps of `shape`."""
+    if padding != "same":
+        return padding
+    _, height, width = maps(shape)
+    return (
+        same(height, kernel[0], stride[0], dilation[0]),
+        same(width, kernel[1], stride[1], dilation[1]),
+    )
+
+
+def slide(
+    shape: Shape,
+    kernel: Pair,
+    stride: Pair,
+    padding: tuple[Sides, Sides],
+    dilation: Pair = (1, 1),
+    *,
+    ceil_mode: bool = False,
+) -> tuple[int, int]:
+    """Return (height, width) of what a window gives on maps of `shape`; raise ShapeError if it does not fit."""
+    _, height, width = maps(shape)
+    out = tuple(
+        window(n, k, s, p, d, ceil_mode=ceil_mode)
+        for n, k, s, p, d in zip((height, width), kernel, stride, padding, dilation, strict=True)
+    )
+    if min(out) < 1:
+        spread = f" dilated by {times(dilation)}" if dilation != (1, 1) else ""
+        padded = (height + sum(padding[0]), width + sum(padding[1]))
+        extra = f", {times(padded)} with its padding" if padded != (height, width) else ""
+        raise ShapeError(
+            "window",
+            f"a window of {times(kernel)}{spread} does not fit into {times((height, width))}{extra}",
+            "kernel_size",
+        )
+    return out[0], out[1]

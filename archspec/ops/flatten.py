@@ -1,0 +1,25 @@
+"""flatten: maps as one vector."""
+
+from math import prod
+from typing import ClassVar, Literal
+
+from archspec.ops.base import Op, Shape, Weights
+
+
+class Flatten(Op):
+    """(C, H, W) to (C * H * W,), the last index fastest, as torch.nn.Flatten.
+
+    Trap: a channels-last framework flattens in H, W, C order; what reads the vector has to have its weights permuted.
+    """
+
+    op: Literal["flatten"]
+    is_view: ClassVar[bool] = True
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (prod(shapes[0]),)
+
+    def weights(self, *shapes: Shape) -> Weights:
+        return {}
+
+    def macs(self, *shapes: Shape) -> int:
+        return 0

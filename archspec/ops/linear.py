@@ -1,0 +1,31 @@
+"""linear: a matrix product with learned weights."""
+
+from typing import Literal
+
+from archspec.inits import Init
+from archspec.ops.base import Op, Shape, ShapeError, Size, Weights, times
+
+
+class Linear(Op):
+    """y = weight x + bias, as torch.nn.Linear (Keras: Dense, whose kernel is the transpose).
+
+    (F,) to (out_features,). `weight` is (out_features, F). Trap: a vector that was flattened from maps is in C, H, W
+    order here, and in H, W, C order in a channels-last framework.
+    """
+
+    op: Literal["linear"]
+    out_features: Size
+    bias: bool = True
+    init: Init = Init()
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        if len(shapes[0]) != 1:
+            raise ShapeError("not-flat", f"reads a vector, not maps of {times(shapes[0])}: put a flatten before it")
+        return (self.out_features,)
+
+    def weights(self, *shapes: Shape) -> Weights:
+        weight = (self.out_features, shapes[0][0])
+        return {"weight": weight, "bias": (self.out_features,)} if self.bias else {"weight": weight}
+
+    def macs(self, *shapes: Shape) -> int:
+        return self.out_features * shapes[0][0]

@@ -1,0 +1,34 @@
+"""A network's facts as plain data, for JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from math import prod
+from typing import Any
+
+from archspec import analysis
+from archspec.graph import Graph
+
+
+def facts(graph: Graph) -> dict[str, Any]:
+    """Return the network's layers and totals; shapes are [C, H, W] or [F]."""
+    return {
+        "name": graph.name,
+        "path": graph.source.path,
+        "input_shape": list(graph.input.output_shape),
+        "layers": [
+            {
+                "name": node.name,
+                "op": node.op.op,
+                "inputs": [read.name for read in node.inputs],
+                "input_shapes": [list(shape) for shape in node.input_shapes],
+                "output_shape": list(node.output_shape),
+                "weights": prod(node.weights.get("weight", (0,))),
+                "biases": prod(node.weights.get("bias", (0,))),
+                "params": analysis.params(node),
+                "macs": node.macs,
+            }
+            for node in graph.nodes
+        ],
+        "totals": asdict(analysis.totals(graph)),
+    }

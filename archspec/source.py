@@ -1,0 +1,354 @@
+"""Spec files as data that remembers its place."""
+
+from __future__ import annotations
+
+import gc
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+# A spec is untrusted text: these bounds are checked on the event stream, before anything is composed.
+MAX_BYTES = 16 * 2**20
+MAX_DEPTH = 32
+MAX_NODES = 2_000_000
+MAX_DIGITS = 40
+
+# libyaml's parser where PyYAML was built with it; PyYAML's own gives the same events, ten times slower.
+Parser = getattr(yaml, "CLoader", yaml.Loader)
+
+Loc = tuple[str | int, ...]
+
+
+class Span(NamedTuple):
+    """A stretch of one line: `line` and `column` count from 0, `width` is in characters."""
+
+    line: int
+    column: int
+    width: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One fault of a spec, at its place."""
+
+    path: str
+    span: Span
+    code: str
+    message: str
+    excerpt: str = ""
+
+    def __str__(self) -> str:
+        line, column, width = self.span
+        head = f"{self.path}:{line + 1}:{column + 1}: error[{self.code}]: {self.message}"
+        if not self.excerpt:
+            return head
+        # Tabs stay tabs under tabs, and wide characters take two columns, so that the caret stands where it should.
+        before, under = self.excerpt[:column], self.excerpt[column : column + width]
+        pad = "".join(c if c == "\t" else " " * _columns(c) for c in before)
+        return f"{head}\n    {_printable(self.excerpt)}\n    {pad}{'^' * max(1, _columns(under))}"
+
+
+class SpecError(Exception):
+    """A fault, or several, of a spec's author; `diagnostics` holds them in the order of the text."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = sorted(diagnostics, key=lambda d: (d.path, d.span))
+        super().__init__("\n".join(map(str, self.diagnostics)))
+
+
+@dataclass(frozen=True)
+class Source:
+    """A spec's text and the plain data in it: dicts, lists, strings, numbers, booleans and None.
+
+    Read by YAML 1.2's rules for scalars. What YAML 1.1 and 1.2 read differently as numbers is refused, as are
+    duplicate keys, anchors, aliases, tags, and anything past the limits above.
+    """
+
+    path: str
+    text: str
+    data: Any
+
+    @classmethod
+    def read(cls, path: Path | str) -> Source:
+        """Return the source in the file `path`; raise SpecError for its faults and OSError where it can't be read."""
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: str | bytes, path: str = "<spec>") -> Source:
+        """Return the source in `content`; raise SpecError for its faults."""
+        text = _decode(content, path)
+        collecting = gc.isenabled()
+        gc.disable()  # millions of small objects and no cycles: the collector would nearly double the time
+        try:
+            data = _compose(text, path, _Plain())
+        finally:
+            if collecting:
+                gc.enable()
+        return cls(path, text, data)
+
+    def error(self, code: str, message: str, loc: Loc, *, key: bool = False) -> Diagnostic:
+        """Return a diagnostic at `loc`, on its key instead of its value if `key`."""
+        return _diagnostic(self.text, self.path, self.span(loc, key=key), code, message)
+
+    def span(self, loc: Loc, *, key: bool = False) -> Span:
+        """Return where `loc` stands, or else the nearest thing around it that does stand somewhere."""
+        for end in range(len(loc), -1, -1):
+            if place := self._places.get(loc[:end]):
+                return place[0] if key and end == len(loc) else place[1]
+        return Span(0, 0)
+
+    @cached_property
+    def _places(self) -> dict[Loc, tuple[Span, Span]]:
+        """The spans of the key and the value at every loc.
+
+        Found by a second walk over the events: only a spec with a fault pays for its positions.
+        """
+        places = _Places()
+        _compose(self.text, self.path, places)
+        return places.spans
+
+
+class _Plain:
+    """Builds the data: what the events mean."""
+
+    def scalar(self, event: Any, loc: None) -> Any:
+        return resolve(event.value) if event.implicit[0] else event.value
+
+    def container(self, event: Any, loc: None) -> None:
+        pass
+
+    def key(self, loc: None, key: str, event: Any) -> None:
+        return None
+
+    def item(self, loc: None, index: int) -> None:
+        return None
+
+
+class _Places:
+    """Builds the positions: where the events are."""
+
+    def __init__(self) -> None:
+        self.spans: dict[Loc, tuple[Span, Span]] = {}
+        self._keys: dict[Loc, Span] = {}
+
+    def scalar(self, event: Any, loc: Loc | None) -> Any:
+        self._put(event, loc or ())
+        return event.value
+
+    def container(self, event: Any, loc: Loc | None) -> None:
+        self._put(event, loc or ())
+
+    def key(self, loc: Loc | None, key: str, event: Any) -> Loc:
+        place = (*(loc or ()), key)
+        self._keys[place] = _span(event)
+        return place
+
+    def item(self, loc: Loc | None, index: int) -> Loc:
+        return (*(loc or ()), index)
+
+    def _put(self, event: Any, loc: Loc) -> None:
+        span = _span(event)
+        self.spans[loc] = (self._keys.get(loc, span), span)
+
+
+def _compose(text: str, path: str, build: _Plain | _Places) -> Any:
+    """Return the one document of `text` as data, guarding every event before it becomes anything."""
+
+    def fail(code: str, message: str, event: Any) -> SpecError:
+        return SpecError([_diagnostic(text, path, _span(event), code, message)])
+
+    # The stack holds (container, loc, key that waits for its value) of what is open around the current event.
+    root: list[Any] = []
+    stack: list[tuple[Any, Any, Any]] = []
+    container: Any = root
+    loc: Any = None
+    here: Any = None
+    key: str | None = None
+    count = 0
+    for event in _events(text, path):
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            count += 1
+            if event.anchor is not None or event.tag is not None:
+                raise fail(*_unwanted(event), event)
+            if type(container) is dict:
+                if key is None:
+                    key = event.value
+                    if key in container:
+                        raise fail("duplicate-key", f"{shown(key)} is given twice", event)
+                    here = build.key(loc, key, event)
+                    continue
+                container[key] = _value(build, event, here, fail)
+                key = None
+            else:
+                here = build.item(loc, len(container)) if container is not root else None
+                container.append(_value(build, event, here, fail))
+        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+            count += 1
+            if event.anchor is not None or event.tag is not None:
+                raise fail(*_unwanted(event), event)
+            if len(stack) >= MAX_DEPTH:
+                raise fail("too-deep", f"nested more than {MAX_DEPTH} deep", event)
+            child: Any = {} if kind is yaml.MappingStartEvent else []
+            if type(container) is dict:
+                if key is None:
+                    raise fail("syntax", "a key is a word, not a list or a mapping", event)
+                container[key] = child
+            else:
+                here = build.item(loc, len(container)) if container is not root else None
+                container.append(child)
+            build.container(event, here)
+            stack.append((container, loc, None))
+            container, loc, key = child, here, None
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            container, loc, key = stack.pop()
+        elif kind is yaml.AliasEvent:
+            raise fail("alias", "aliases (*name) are not part of the language: write the value out", event)
+        elif kind is yaml.DocumentStartEvent:
+            if root:
+                raise fail("two-documents", "a second document: a file holds one spec", event)
+            if event.version and tuple(event.version) != (1, 2):
+                raise fail("directive", "specs are read as YAML 1.2", event)
+            if event.tags:
+                raise fail("directive", "%TAG is not part of the language", event)
+        if count > MAX_NODES:
+            raise fail("too-large", f"more than {MAX_NODES:,} values", event)
+    return root[0] if root else None
+
+
+def _value(build: _Plain | _Places, event: Any, loc: Any, fail: Any) -> Any:
+    try:
+        return build.scalar(event, loc)
+    except ValueError as fault:
+        raise fail(*fault.args, event) from None
+
+
+def _unwanted(event: Any) -> tuple[str, str]:
+    if event.anchor is not None:
+        return "anchor", f"anchors (&{event.anchor}) are not part of the language: write the value out"
+    return "tag", f"tags ({event.tag}) are not part of the language"
+
+
+def _events(text: str, path: str) -> Iterator[Any]:
+    """Yield the YAML events of `text`; raise SpecError at its first fault of syntax."""
+    try:
+        yield from yaml.parse(text, Loader=Parser)
+    except yaml.YAMLError as error:
+        fault = _python_fault(text) or error
+        mark = getattr(fault, "problem_mark", None)
+        span = Span(mark.line, mark.column) if mark else Span(0, 0)
+        problem = getattr(fault, "problem", None) or "not YAML"
+        raise SpecError([_diagnostic(text, path, span, "syntax", problem)]) from None
+
+
+def _python_fault(text: str) -> yaml.YAMLError | None:
+    """Return the fault that PyYAML's own parser finds, as libyaml words and places some otherwise."""
+    if Parser is yaml.Loader or len(text) > 2**18:
+        return None
+    try:
+        for _ in yaml.parse(text, Loader=yaml.Loader):
+            pass
+    except yaml.YAMLError as fault:
+        return fault
+    return None
+
+
+# YAML 1.2, section 10.3.2: the core schema.
+_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_WORDS = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+# What YAML 1.1 reads as another number, or 1.2 no longer as one: octal 010, binary, 1_000, sexagesimal 3:3.
+_AMBIGUOUS = re.compile(
+    r"[-+]?0[0-9]+|[-+]?0b[01_]+|[-+]?(?=[0-9._]*_)[0-9][0-9_]*(\.[0-9_]*)?|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"
+)
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NUMBER_STARTS = frozenset("+-.0123456789")
+
+
+@lru_cache(maxsize=4096)
+def resolve(plain: str) -> Any:
+    """Return the value of a plain (unquoted) scalar by YAML 1.2; raise ValueError(code, message) if it has none."""
+    if plain in _WORDS:
+        return _WORDS[plain]
+    if plain[0] not in _NUMBER_STARTS:
+        return plain
+    if _AMBIGUOUS.fullmatch(plain):
+        message = f"{plain} is one thing in YAML 1.1 and another in 1.2: write a plain number, or quote it"
+        raise ValueError("ambiguous-number", message)
+    if _NOT_FINITE.fullmatch(plain):
+        raise ValueError("number", f"{plain} is no finite number")
+    if _INT.fullmatch(plain):
+        if len(plain) > MAX_DIGITS:
+            raise ValueError("number", f"a number of {len(plain)} digits: at most {MAX_DIGITS} are read")
+        return int(plain, 0) if plain[:2] in ("0o", "0x") else int(plain)
+    if _FLOAT.fullmatch(plain):
+        value = float(plain)
+        if value in (float("inf"), float("-inf")):
+            raise ValueError("number", f"{shown(plain)} is too large for a float64")
+        return value
+    return plain
+
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as YAML's parsers count lines
+
+
+def _decode(content: str | bytes, path: str) -> str:
+    if len(content) > MAX_BYTES:
+        raise SpecError([Diagnostic(path, Span(0, 0), "too-large", f"more than {MAX_BYTES:,} bytes")])
+    text = content if isinstance(content, str) else _utf8(content, path)
+    if bad := _UNPRINTABLE.search(text):
+        before = _BREAK.split(text[: bad.start()])
+        span = Span(len(before) - 1, len(before[-1]))
+        message = f"character U+{ord(bad[0]):04X} is not allowed in YAML"
+        raise SpecError([_diagnostic(text, path, span, "encoding", message)])
+    return text
+
+
+def _utf8(content: bytes, path: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        span = Span(content.count(b"\n", 0, fault.start), 0)
+        message = f"byte {content[fault.start]:#04x} is not UTF-8"
+        raise SpecError([Diagnostic(path, span, "encoding", message)]) from None
+
+
+def _span(event: Any) -> Span:
+    start, end = event.start_mark, event.end_mark
+    width = end.column - start.column if end.line == start.line else 1
+    return Span(start.line, start.column, max(1, width))
+
+
+def _diagnostic(text: str, path: str, span: Span, code: str, message: str) -> Diagnostic:
+    lines = _BREAK.split(text, maxsplit=span.line + 1)
+    line = lines[span.line] if span.line < len(lines) else ""
+    if len(line) <= 200:
+        return Diagnostic(path, span, code, message, line)
+    return Diagnostic(path, span, code, message)  # an excerpt of a machine's line helps nobody
+
+
+def shown(value: object) -> str:
+    """Return a value of a spec as one short printable word for a message."""
+    text = f"'{value}'" if isinstance(value, str) else f"{value}"
+    return _printable(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

@@ -1,0 +1,182 @@
+"""The document as its author wrote it, and what to tell them of its faults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from archspec.inits import Init
+from archspec.names import SpecName, Text
+from archspec.ops import AnyOp, Input
+from archspec.source import Diagnostic, Loc, Source, SpecError, shown
+
+MAX_LAYERS = 250_000
+
+
+class Spec(BaseModel):
+    """A network: what it reads, its layers in order, and where it comes from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    archspec: Literal[1]
+    name: SpecName
+    source: Text = ""
+    input: Input
+    init: Init = Init()
+    layers: Annotated[list[AnyOp], Field(min_length=1, max_length=MAX_LAYERS)]
+
+
+def parse(source: Source) -> Spec:
+    """Return the spec in `source`; raise SpecError with all its faults of wording at once."""
+    faults: list[Diagnostic] = []
+    try:
+        spec = Spec.model_validate(source.data)
+    except ValidationError as error:
+        faults = explain(error, source)
+    # Names are compared as written, so that a spec with other faults hears of these too.
+    faults += _names(source)
+    if faults:
+        raise SpecError(faults)
+    return spec
+
+
+def _names(source: Source) -> list[Diagnostic]:
+    """Return the faults among the names of the layers: two of one name, and `from:` what is not above."""
+    layers = source.data.get("layers") if isinstance(source.data, dict) else None
+    faults: list[Diagnostic] = []
+    seen = {"input"}
+    for i, layer in enumerate(layers if isinstance(layers, list) else ()):
+        if not isinstance(layer, dict):
+            continue
+        reads = layer.get("from")
+        for j, read in enumerate(reads if isinstance(reads, list) else [reads]):
+            if isinstance(read, str) and read not in seen:
+                loc: Loc = ("layers", i, "from", j) if isinstance(reads, list) else ("layers", i, "from")
+                near = _near(read, seen)
+                faults.append(source.error("unknown-layer", f"no layer {shown(read)} above this one{near}", loc))
+        name = layer.get("name")
+        if isinstance(name, str):
+            if name in seen and name != "input":  # that one is a reserved name already
+                faults.append(source.error("duplicate-name", f"a second layer {shown(name)}", ("layers", i, "name")))
+            seen.add(name)
+    return faults
+
+
+def explain(error: ValidationError, source: Source) -> list[Diagnostic]:
+    """Return pydantic's errors as an author's: where in the text, and in the language's words."""
+    return [_reword(dict(fault), source) for fault in error.errors(include_url=False)]
+
+
+# pydantic's types of error that say "this is not a ..."
+_KINDS = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping such as {name: relu1, op: relu}",
+    "dict_type": "a mapping",
+}
+_LIMITS = {
+    "greater_than": "above",
+    "greater_than_equal": "at least",
+    "less_than": "below",
+    "less_than_equal": "at most",
+}
+
+
+def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
+    kind, context, value, loc = fault["type"], fault.get("ctx", {}), fault["input"], fault["loc"]
+    if loc[:1] == ("layers",) and len(loc) > 2:
+        loc = (*loc[:2], *loc[3:])  # pydantic puts the op, by which it chose the model, between layer and field
+    whose = _whose(loc, source)
+    what = f"{whose}{loc[-1]} " if loc and isinstance(loc[-1], str) else whose or "a spec "
+    if kind == "missing":
+        return source.error("missing-key", f"{whose}{_owner(loc, source)} needs {loc[-1]}", loc[:-1])
+    if kind == "extra_forbidden":
+        keys = _keys(fault["loc"])
+        near = _near(loc[-1], keys) or f"; it has {', '.join(keys)}"
+        message = f"{whose}{_owner(loc, source)} has no key {shown(loc[-1])}{near}"
+        return source.error("unknown-key", message, loc, key=True)
+    if kind == "union_tag_invalid":
+        word = context["discriminator"].strip("'")
+        words = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
+        near = _near(context["tag"], words) or f"; there are {', '.join(words)}"
+        place = (*loc, "op") if word == "op" else (*loc, context["tag"])
+        message = f"{whose}there is no {word} {shown(context['tag'])}{near}"
+        return source.error(f"unknown-{word}", message, place, key=word != "op")
+    if kind == "union_tag_not_found":
+        return source.error("missing-key", f"{whose}a layer needs op", loc)
+    if kind in _KINDS:
+        return source.error("wrong-type", f"{what}must be {_KINDS[kind]}, not {shown(value)}", loc)
+    if kind == "literal_error":
+        return source.error("wrong-value", f"{what}must be {context['expected']}, not {shown(value)}", loc)
+    if kind in _LIMITS:
+        ((_, limit),) = context.items()
+        return source.error("out-of-range", f"{what}must be {_LIMITS[kind]} {limit}, not {shown(value)}", loc)
+    if kind == "too_short":
+        return source.error("wrong-value", f"{what}must hold at least {context['min_length']}", loc)
+    if kind == "too_long":
+        return source.error("too-large", f"{what}must hold at most {context['max_length']:,}", loc)
+    if kind == "reserved-name":
+        return source.error(kind, f"{what}{shown(value)} {fault['msg']}", loc)
+    got = f", not {shown(value)}" if isinstance(value, (str, int, float)) else ""
+    return source.error(kind if "-" in kind else "wrong-value", f"{what}{fault['msg']}{got}", loc)
+
+
+def _whose(loc: Loc, source: Source) -> str:
+    """Return the layer that a loc is in, for the head of a message: its name, or its number if it has none."""
+    if len(loc) < 2 or loc[0] != "layers" or not isinstance(loc[1], int):
+        return ""
+    layer = source.data["layers"][loc[1]]
+    name = layer.get("name") if isinstance(layer, dict) else None
+    return f"{shown(name)[1:-1]}: " if isinstance(name, str) and name else f"layer {loc[1] + 1}: "
+
+
+def _owner(loc: Loc, source: Source) -> str:
+    """Return what a key of `loc` would belong to: an op, a rule, a section, or the spec."""
+    if loc[:1] == ("layers",) and len(loc) == 3 and isinstance(loc[1], int):
+        return str(source.data["layers"][loc[1]].get("op", "a layer"))
+    return f"{loc[-2]}" if len(loc) > 1 else "a spec"
+
+
+def _keys(loc: Loc) -> list[str]:
+    """Return the keys that stand where the last one of `loc` does, for a suggestion."""
+    model: Any = Spec
+    for step in loc[:-1]:
+        model = _step(model, step)
+        if model is None:
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _step(model: Any, step: str | int) -> Any:
+    """Return the model, or the models to choose from, that one `step` of a loc leads to; None if there is none."""
+    import typing
+
+    def models(annotation: Any) -> list[Any]:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            return [annotation]
+        return [found for part in typing.get_args(annotation) for found in models(part)]
+
+    if isinstance(step, int):
+        return model
+    choices = model if isinstance(model, list) else None
+    if choices is None:
+        found = models(model.model_fields[step].annotation) if step in model.model_fields else []
+        return found[0] if len(found) == 1 else found
+    for choice in choices:
+        for tag in ("op", "rule"):
+            if tag in choice.model_fields and step in typing.get_args(choice.model_fields[tag].annotation):
+                return choice
+    return None
+
+
+def _near(word: Any, words: Any) -> str:
+    """Return the hint at the nearest of `words`, if one is near."""
+    import difflib
+
+    found = difflib.get_close_matches(str(word)[:64], list(words)[-1000:], n=1)
+    return f"; did you mean {shown(found[0])}?" if found else ""
