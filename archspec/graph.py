@@ -100,7 +100,8 @@ def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
     least, most = op.inputs
     if not least <= len(inputs) <= most:
         count = f"{least} layers or more" if most > least else "one layer"
-        message = f"{op.name}: {op.op} reads {count}, not {len(inputs)}: say from: [...]"
+        hint = ": name them in from: [...]" if len(inputs) < least else ""
+        message = f"{op.name}: {op.op} reads {count}, not {len(inputs)}{hint}"
         raise SpecError([source.error("inputs", message, ("layers", i, "from" if op.from_ else "op"))])
     shapes = tuple(node.output_shape for node in inputs)
     try:

@@ -194,7 +194,7 @@ def _written(value: Any) -> Any:
         if not isinstance(fields, dict):
             fields = {} if fields is None else {"value": fields}
         return {**fields, "rule": rule}
-    raise PydanticCustomError("wrong-value", "must be a rule such as zeros or {{normal: {{std: 0.01}}}}")
+    raise PydanticCustomError("wrong-value", "must be a rule such as zeros or {normal: {std: 0.01}}")
 
 
 Rule = Annotated[

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 WIDTH = 88  # ruff's and Black's own
@@ -19,14 +18,15 @@ def literal(value: Any) -> str:
     if isinstance(value, Code):
         return str(value)
     if isinstance(value, str):
-        return json.dumps(value)  # its escapes are Python's too
+        inside = value.encode("unicode_escape").decode("ascii").replace('"', '\\"')
+        return f'"{inside}"'
     if isinstance(value, tuple):
         inside = ", ".join(map(literal, value))
         return f"({inside},)" if len(value) == 1 else f"({inside})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{literal(key)}: {literal(item)}' for key, item in value.items())}}}"
     if isinstance(value, float):
-        return repr(value).replace("e-0", "e-").replace("e+0", "e")
+        return repr(value).replace("e-0", "e-").replace("e+", "e")
     return repr(value)
 
 
@@ -53,7 +53,7 @@ def _fit(text: str, indent: int, tail: str) -> list[str]:
         return [pad + text[: start + 1], *body, pad + text[end:] + tail]
     head, _, terms = text.partition(" = ")
     if " + " in terms:
-        first, *others = terms.split(" + ")
+        first, *others = terms.split(" + ") if len(pad) + 4 + len(terms) > WIDTH else [terms]
         return [f"{pad}{head} = (", f"{pad}    {first}", *(f"{pad}    + {term}" for term in others), f"{pad}){tail}"]
     return [pad + text + tail]
 

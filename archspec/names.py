@@ -54,9 +54,10 @@ _SPEC = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 def _layer_name(name: str) -> str:
     if not _LAYER.fullmatch(name):
-        raise PydanticCustomError(
-            "bad-name", "must be a name of letters, digits and underscores that starts with a letter, 64 at most"
-        )
+        message = "must be letters, digits and underscores, a letter first, 64 at most"
+        raise PydanticCustomError("bad-name", message)
+    if name == "input":
+        raise PydanticCustomError("reserved-name", "is what the network reads: call the layer something else")
     if keyword.iskeyword(name) or name in ("True", "False", "None"):
         raise PydanticCustomError("reserved-name", "is a word of Python's own: call the layer something else")
     for words, whose in (
@@ -71,10 +72,8 @@ def _layer_name(name: str) -> str:
 
 def _spec_name(name: str) -> str:
     if not _SPEC.fullmatch(name):
-        raise PydanticCustomError(
-            "bad-name",
-            "must be a name of lower-case letters, digits and underscores that starts with a letter, 64 at most",
-        )
+        message = "must be lower-case letters, digits and underscores, a letter first, 64 at most"
+        raise PydanticCustomError("bad-name", message)
     if keyword.iskeyword(name) or class_name(name) in TEMPLATE_CLASSES or class_name(name) in ("None", "True", "False"):
         raise PydanticCustomError("reserved-name", "is a word of the generated code's own: call the network otherwise")
     return name

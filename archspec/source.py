@@ -342,6 +342,8 @@ def _diagnostic(text: str, path: str, span: Span, code: str, message: str) -> Di
 
 def shown(value: object) -> str:
     """Return a value of a spec as one short printable word for a message."""
+    if value is None or isinstance(value, bool):
+        return {None: "nothing", True: "true", False: "false"}[value]
     text = f"'{value}'" if isinstance(value, str) else f"{value}"
     return _printable(text if len(text) <= 60 else text[:57] + "...")
 

@@ -105,7 +105,8 @@ def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
         words = [tag.strip("'") for tag in context["expected_tags"].split(", ")]
         near = _near(context["tag"], words) or f"; there are {', '.join(words)}"
         place = (*loc, "op") if word == "op" else (*loc, context["tag"])
-        message = f"{whose}there is no {word} {shown(context['tag'])}{near}"
+        what = f"{word} {shown(context['tag'])}" + (" for a bias" if loc[-1] == "bias" else "")
+        message = f"{whose}there is no {what}{near}"
         return source.error(f"unknown-{word}", message, place, key=word != "op")
     if kind == "union_tag_not_found":
         return source.error("missing-key", f"{whose}a layer needs op", loc)
@@ -132,7 +133,7 @@ def _whose(loc: Loc, source: Source) -> str:
         return ""
     layer = source.data["layers"][loc[1]]
     name = layer.get("name") if isinstance(layer, dict) else None
-    return f"{shown(name)[1:-1]}: " if isinstance(name, str) and name else f"layer {loc[1] + 1}: "
+    return f"{name}: " if isinstance(name, str) and name.isidentifier() else f"layer {loc[1] + 1}: "
 
 
 def _owner(loc: Loc, source: Source) -> str:

@@ -90,7 +90,7 @@ def _padding(value: Any) -> tuple[Sides, Sides] | Literal["same"]:
         sides = [value] * 4
     if not sides or not all(type(n) is int and 0 <= n < 2**31 for n in sides):
         raise PydanticCustomError(
-            "wrong-value", "must be a whole number, [height, width], {{top, bottom, left, right}} or same"
+            "wrong-value", "must be a whole number, [height, width], {top, bottom, left, right} or same"
         )
     return (sides[0], sides[1]), (sides[2], sides[3])
 
@@ -114,10 +114,8 @@ def window(size: int, kernel: int, stride: int, sides: Sides, dilation: int = 1,
     not one window fits.
     """
     room = size + sum(sides) - dilation * (kernel - 1) - 1
-    if room < 0:
-        return 0
     if not ceil_mode:
-        return room // stride + 1
+        return room // stride + 1 if room >= 0 else 0
     positions = -(-room // stride) + 1
     return positions - 1 if (positions - 1) * stride >= size + sides[0] else positions
 

@@ -27,6 +27,11 @@ def forward(
     import keras
     import numpy as np
 
+    if keras.backend.backend() != "tensorflow":
+        # Keras' own rules of promotion make float32 of float64 on these backends, after JAX's default.
+        from keras.src.backend.common import dtypes
+
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
     keras.utils.clear_session()
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)  # floatx alone does nothing once a layer has been made

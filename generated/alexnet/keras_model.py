@@ -36,7 +36,7 @@ class LocalResponseNorm(layers.Layer):
 
     def call(self, x):
         scale = self.neighbours * (self.alpha / self.size)
-        squares = ops.matmul(ops.square(x), ops.convert_to_tensor(scale, x.dtype))
+        squares = ops.square(x) @ ops.convert_to_tensor(scale, x.dtype)
         return x / (self.k + squares) ** self.beta
 
     def get_config(self):
