@@ -6,10 +6,10 @@ from dataclasses import FrozenInstanceError
 from math import prod
 
 import pytest
+from conftest import ROOT, spec
 
 import archspec
 from archspec import analysis
-from conftest import ROOT, spec
 
 ALEXNET = ROOT / "specs" / "alexnet.yaml"
 

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import OP_SPECS, ROOT, SPECS, spec
 
 import archspec
 from archspec.emit import TARGETS, emit, write
 from archspec.names import KERAS_NAMES, TORCH_NAMES, class_name
-from conftest import OP_SPECS, ROOT, SPECS, spec
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import OP_SPECS, ROOT, spec
 
 import archspec
 from archspec import ops
@@ -16,7 +17,6 @@ from archspec.emit import TARGETS, emit
 from archspec.inits import BiasRule, Rule
 from archspec.ops.base import same, window
 from archspec.source import Source
-from conftest import OP_SPECS, ROOT, spec
 
 OPS = {
     model.model_fields["op"].annotation.__args__[0]: model for model in typing.get_args(typing.get_args(ops.AnyOp)[0])

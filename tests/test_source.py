@@ -112,9 +112,9 @@ def test_a_text_is_at_most_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_NODES", 10)
 
     assert Source.parse("[1, 2, 3, 4, 5, 6, 7, 8, 9]").data == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    with pytest.raises(SpecError, match="too-large.*10 values"):
+    with pytest.raises(SpecError, match=r"too-large.*10 values"):
         Source.parse("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]")
-    with pytest.raises(SpecError, match="too-large.*100 bytes"):
+    with pytest.raises(SpecError, match=r"too-large.*100 bytes"):
         Source.parse("a" * 101)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import OP_SPECS, ROOT, spec
 
 import archspec
 from archspec import weights
 from archspec.emit import TARGETS, emit, write
 from archspec.graph import Graph
 from archspec.verify import TOLERANCES, Evidence, Workers, verify
-from conftest import OP_SPECS, ROOT, spec
 
 pytestmark = pytest.mark.frameworks
 
@@ -33,7 +33,7 @@ def alexnet_evidence(alexnet: Graph, workers: Workers) -> Evidence:
 
 def test_alexnet_is_one_network_in_both_targets(alexnet_evidence: Evidence) -> None:
     """Every layer agrees to 1e-10 in float64 and 1e-5 in float32, in the files that are committed."""
-    assert {"float64": 1e-10, "float32": 1e-5} == TOLERANCES
+    assert TOLERANCES == {"float64": 1e-10, "float32": 1e-5}
     assert alexnet_evidence.agrees, alexnet_evidence.first
     assert alexnet_evidence.stale == ()
     assert [len(row.differences) for row in alexnet_evidence.rows] == [2] * 23
