@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import prod
 
 from archspec.graph import Graph, Node
+from archspec.ops import Input
+from archspec.ops.base import Counts
 
 FLOAT32 = 4  # bytes
 
@@ -35,6 +37,51 @@ def neurons(node: Node) -> int:
 def activation_bytes(node: Node) -> int:
     """Return the bytes of a layer's output for one sample in float32; 0 where it is a view of its input's."""
     return 0 if node.op.is_view else FLOAT32 * prod(node.output_shape)
+
+
+# The counts that a node has besides its op's own.
+KINDS_OF_NODES = {
+    "in": "values read",
+    "out": "values given",
+    "weight_grad": "multiply-accumulates of the weights' gradient, which are the forward's",
+    "weight_grad_ungrouped": "the same, not divided by the groups, as some tools have it",
+    "input_grad": "multiply-accumulates of the inputs' gradient: none where no weight is before the layer",
+    "bias_grad": "adds of the biases' gradient",
+}
+
+
+def counts(node: Node) -> Counts:
+    """Return what a layer does for one sample, by ops.base.KINDS and KINDS_OF_NODES."""
+    found = dict(node.op.counts(*node.input_shapes))
+    if mac := found.get("mac"):
+        found["weight_grad"] = mac
+        found["weight_grad_ungrouped"] = mac * getattr(node.op, "groups", 1)
+        if node.learns_before:
+            found["input_grad"] = mac
+    if "bias" in node.weights:
+        found["bias_grad"] = prod(node.output_shape)
+    return {**found, "in": sum(map(prod, node.input_shapes)), "out": prod(node.output_shape)}
+
+
+def backward_counts(node: Node) -> Counts:
+    """Return what the gradients of a layer's inputs, weights and biases take for one sample, by ops.base.KINDS."""
+    found: Counts = {}
+    if node.learns_before and not isinstance(node.op, Input):
+        found = dict(node.op.gradient_counts(*node.input_shapes))
+    if node.weights:
+        found["mac"] = found.get("mac", 0) + node.macs
+    if "bias" in node.weights:
+        found["bias_add"] = prod(node.output_shape)
+    return found
+
+
+def optimizer_counts(graph: Graph) -> Counts:
+    """Return what a step of SGD with momentum and weight decay takes: v <- m v - d l w - l g; w <- w + v.
+
+    Krizhevsky et al. (2012), section 5: three multiplies and three adds a parameter.
+    """
+    learned = sum(map(params, graph.nodes))
+    return {"mul": 3 * learned, "add": 3 * learned}
 
 
 def totals(graph: Graph) -> Totals:

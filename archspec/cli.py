@@ -74,17 +74,81 @@ def check(
     format: Annotated[Format, typer.Option(help="As a table, or as data.")] = Format.table,
 ) -> None:
     """Infer every shape; count parameters, MACs and memory."""
-    from archspec import report
+    from archspec import claims, report
 
     graphs, bad = _load(specs)
+    found = {}
+    for graph in graphs:
+        try:
+            found[graph] = claims.verdicts(graph)
+            if faults := list(claims.faults(graph, found[graph])):
+                raise SpecError(faults)
+        except SpecError as error:
+            bad = _complain(error)
     if format is Format.json:
-        import json
-
-        print(json.dumps({"specs": [report.facts(graph) for graph in graphs]}, indent=2))
+        facts = [
+            {**report.facts(graph), "claims": [report.claim_facts(verdict) for verdict in found.get(graph, [])]}
+            for graph in graphs
+        ]
+        _print_json({"specs": facts})
     else:
         for i, graph in enumerate(graphs):
             print("\n" * (i > 0) + "\n".join(report.table(graph)))
+            if verdicts := found.get(graph):
+                _print_struck(["", *report.claims_table(verdicts)])
     raise typer.Exit(bad)
+
+
+@app.command(name="report")
+def report_(
+    specs: Specs,
+    convention: Annotated[str | None, typer.Option(help="Count as a tool or a paper does, layer by layer.")] = None,
+    conventions: Annotated[bool, typer.Option("--conventions", help="Count as all of them do, side by side.")] = False,
+    format: Annotated[Format, typer.Option(help="As a table, or as data.")] = Format.table,
+) -> None:
+    """Count under somebody's convention, or under all of them; by kind of operation if none is named."""
+    from archspec.conventions import CONVENTIONS
+    from archspec.report import counting
+
+    if convention and conventions:
+        _usage("--convention is one of the --conventions: give one of the two")
+    if convention and convention not in CONVENTIONS:
+        _usage(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
+    graphs, bad = _load(specs)
+    if format is Format.json:
+        one = CONVENTIONS.get(convention or "")
+        _print_json(
+            {"specs": [counting.convention_facts(g, one) if one else counting.conventions_facts(g) for g in graphs]}
+        )
+    else:
+        for i, graph in enumerate(graphs):
+            lines = (
+                counting.convention_table(graph, CONVENTIONS[convention])
+                if convention
+                else counting.conventions_table(graph)
+            )
+            print("\n" * (i > 0) + "\n".join(lines))
+    raise typer.Exit(bad)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A spec.")],
+    b: Annotated[Path, typer.Argument(help="Another.")],
+    format: Annotated[Format, typer.Option(help="As a table, or as data.")] = Format.table,
+) -> None:
+    """Show two networks layer by layer: what differs, and the ratio of every total."""
+    from archspec.report.compare import compare_facts, compare_table
+
+    graphs, bad = _load([a, b])
+    if bad:
+        raise typer.Exit(bad)
+    if len(graphs) != 2:
+        _usage("compare takes two specs, not folders of them")
+    if format is Format.json:
+        _print_json(compare_facts(*graphs))
+    else:
+        print("\n".join(compare_table(*graphs)))
 
 
 @app.command()
@@ -255,6 +319,20 @@ def _specs(paths: list[Path]) -> Iterator[Path]:
             _usage(f"no spec {path}" if path != Path("specs") else "no folder specs/ here: name a spec")
         else:
             yield path
+
+
+def _print_json(content: object) -> None:
+    import json
+
+    print(json.dumps(content, indent=2))
+
+
+def _print_struck(lines: list[str]) -> None:
+    """Print lines in which what stands between ~~ and ~~ is struck through, where the terminal can do it."""
+    import re
+
+    text = "\n".join(lines)
+    print(re.sub("~~(.*?)~~", "\x1b[9m\\1\x1b[29m", text) if sys.stdout.isatty() else text)
 
 
 def _compare(files: dict[Path, str]) -> int:

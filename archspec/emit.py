@@ -306,6 +306,17 @@ class Layer:
         )
 
     @property
+    def counted_sides(self) -> tuple[Sides, ...]:
+        """What of the zeros around the maps is in a mean: the padding, if it counts, but not what ceil_mode adds."""
+        return self.sides if self.op.count_include_pad else ((0, 0), (0, 0))
+
+    @property
+    def needs_means(self) -> bool:
+        """Whether Keras' means are others: it counts no padding, and has none that is not `same`."""
+        plain = self.whole_sides == ((0, 0), (0, 0)) or (self.is_same and not self.op.count_include_pad)
+        return not plain
+
+    @property
     def needs_sides(self) -> bool:
         """Whether neither `valid` nor `same` gives exactly these windows."""
         return self.whole_sides != ((0, 0), (0, 0)) and not self.is_same

@@ -20,6 +20,7 @@ class Node:
     inputs: tuple[Node, ...]
     output_shape: Shape
     weights: Weights
+    learns_before: bool = False  # whether a weight is before it, so that training needs the gradient of its input
 
     @property
     def name(self) -> str:
@@ -33,8 +34,8 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one sample, without bias adds."""
-        return self.op.macs(*self.input_shapes)
+        """Multiply-accumulates of weights with inputs for one sample, without bias adds."""
+        return self.op.counts(*self.input_shapes).get("mac", 0) if self.weights else 0
 
     def __repr__(self) -> str:
         return f"Node({self.name}: {self.op.op} {self.output_shape})"
@@ -105,7 +106,8 @@ def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
         raise SpecError([source.error("inputs", message, ("layers", i, "from" if op.from_ else "op"))])
     shapes = tuple(node.output_shape for node in inputs)
     try:
-        return Node(op, inputs, op.output_shape(*shapes), op.weights(*shapes))
+        learns_before = any(node.learns_before or node.weights for node in inputs)
+        return Node(op, inputs, op.output_shape(*shapes), op.weights(*shapes), learns_before)
     except ShapeError as fault:
         field = fault.field if fault.field and fault.field in source.data["layers"][i] else "op"
         raise SpecError([source.error(fault.code, f"{op.name}: {fault}", ("layers", i, field))]) from None

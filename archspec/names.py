@@ -46,7 +46,12 @@ TEMPLATE_NAMES = frozenset(
 )
 
 # What stands at the top of a generated file; a spec's name becomes a class there.
-TEMPLATE_CLASSES = frozenset("F Tensor Any Path GroupedLocalResponseNorm LocalResponseNorm PaddedMaxPooling2D".split())
+TEMPLATE_CLASSES = frozenset(
+    """
+    F GroupedLocalResponseNorm LocalResponseNorm PaddedAveragePooling2D PaddedMaxPooling2D Split Tensor
+    WithinChannelResponseNorm
+    """.split()
+)
 
 _LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _SPEC = re.compile(r"[a-z][a-z0-9_]{0,63}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +15,68 @@ from archspec.source import Diagnostic, Loc, Source, SpecError, shown
 MAX_LAYERS = 250_000
 
 
+Number = Annotated[int | float, Field(ge=0, allow_inf_nan=False)]
+Dims = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=4)]
+
+# What a claim can be about. Of a layer, or of several together, or else of the whole network.
+SUBJECTS = ("params", "macs", "flops", "neurons", "activation_bytes", "input_shape", "output_shape", "weight_shape")
+
+
+class Claim(BaseModel):
+    """What a source says of the network, to be held against what is computed.
+
+    `says` and `where` cite it. A whole number is meant exactly; one with a point or an exponent is round, and stands
+    for what comes within one unit of its last digit that is not a zero, the second at the least: `60e6` for 59 to 61
+    million, `650e3` for 640 to 660 thousand; twice as far where it `says` about. A claim known to be wrong is
+    `disputed`, with the reason, and has to stay wrong. With `times` the number is a ratio to another spec in the same
+    folder.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    layer: str | Annotated[list[str], Field(min_length=1)] | None = None
+    params: Number | None = None
+    macs: Number | None = None
+    flops: Number | None = None
+    neurons: Number | None = None
+    activation_bytes: Number | None = None
+    input_shape: Dims | None = None
+    output_shape: Dims | None = None
+    weight_shape: Dims | None = None
+    times: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.yaml$")] | None = None
+    says: Text = ""
+    where: Text = ""
+    disputed: Text | None = None
+
+    @property
+    def subjects(self) -> list[str]:
+        """What it is about: one of SUBJECTS, unless its author has forgotten or said too much."""
+        return [subject for subject in SUBJECTS if getattr(self, subject) is not None]
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers it is about; none if it is about the network."""
+        return [self.layer] if isinstance(self.layer, str) else self.layer or []
+
+
+class Multiplier(BaseModel):
+    """By what a kind of parameters' learning rate and weight decay are multiplied (Caffe's lr_mult and decay_mult)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    lr: Number = 1.0
+    decay: Number = 1.0
+
+
+class Multipliers(BaseModel):
+    """The multipliers of weights and of biases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    weight: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
+    bias: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
+
+
 class Spec(BaseModel):
     """A network: what it reads, its layers in order, and where it comes from."""
 
@@ -24,7 +87,9 @@ class Spec(BaseModel):
     source: Text = ""
     input: Input
     init: Init = Init()
+    multipliers: Multipliers | None = None
     layers: Annotated[list[AnyOp], Field(min_length=1, max_length=MAX_LAYERS)]
+    claims: list[Claim] = []
 
 
 def parse(source: Source) -> Spec:
@@ -38,7 +103,24 @@ def parse(source: Source) -> Spec:
     faults += _names(source)
     if faults:
         raise SpecError(faults)
+    if faults := list(_claims(spec, source)):
+        raise SpecError(faults)
     return spec
+
+
+def _claims(spec: Spec, source: Source) -> Iterator[Diagnostic]:
+    """Yield the faults of claims that say nothing, too much, or something of a layer that there is not."""
+    names = {layer.name for layer in spec.layers} if spec.claims else set()
+    for i, claim in enumerate(spec.claims):
+        if len(claim.subjects) != 1:
+            words = ", ".join(claim.subjects) or f"none of {', '.join(SUBJECTS)}"
+            yield source.error("claim", f"a claim is about one thing, not {words}", ("claims", i))
+        for name in claim.layers:
+            if name not in names:
+                near = _near(name, names)
+                yield source.error("unknown-layer", f"no layer {shown(name)}{near}", ("claims", i, "layer"))
+        if not claim.layers and claim.weight_shape:
+            yield source.error("claim", "a weight_shape is that of a layer", ("claims", i))
 
 
 def _names(source: Source) -> list[Diagnostic]:

@@ -46,6 +46,12 @@ ROWS = [
     ((3, 5, 6), "{op: max_pool2d, kernel_size: 2, stride: 3, padding: 1, ceil_mode: true}", (3, 2, 3), None, 0),
     ((3, 7, 12), "{op: max_pool2d, kernel_size: [2, 4]}", (3, 3, 3), None, 0),
     ((3, 7, 12), "{op: max_pool2d, kernel_size: 3, stride: 2, padding: same}", (3, 4, 6), None, 0),
+    ((3, 55, 54), "{op: avg_pool2d, kernel_size: 3, stride: 2}", (3, 27, 26), None, 0),
+    ((3, 5, 6), "{op: avg_pool2d, kernel_size: 2, stride: 3, padding: 1, ceil_mode: true}", (3, 2, 3), None, 0),
+    ((256, 13, 9), "{op: adaptive_avg_pool2d, output_size: [6, 7]}", (256, 6, 7), None, 0),
+    ((6, 5, 4), "{op: split, sections: 3, index: 2}", (2, 5, 4), None, 0),
+    ((4, 5, 6), "{op: sigmoid}", (4, 5, 6), None, 0),
+    ((4, 5, 6), "{op: tanh}", (4, 5, 6), None, 0),
     ((4, 5, 6), "{op: relu}", (4, 5, 6), None, 0),
     ((4, 5, 6), "{op: softmax}", (4, 5, 6), None, 0),
     ((4, 5, 6), "{op: dropout}", (4, 5, 6), None, 0),
@@ -69,7 +75,7 @@ def test_an_op_knows_its_shapes_and_costs(
 
     assert op.output_shape(*shapes) == shape
     assert op.weights(*shapes) == ({} if weight is None else {"weight": weight, "bias": weight[:1]})
-    assert op.macs(*shapes) == macs
+    assert op.counts(*shapes).get("mac", 0) == macs
 
 
 def test_every_op_has_a_row() -> None:
@@ -120,13 +126,31 @@ OTHERS: dict[str, dict[str, Any]] = {
         "bias": True,
         "init": {"weight": "ones"},
     },
+    "adaptive_avg_pool2d": {"output_size": 5},
+    "avg_pool2d": {
+        "kernel_size": 5,
+        "stride": [1, 2],
+        "padding": [0, 1],
+        "ceil_mode": False,
+        "count_include_pad": False,
+    },
     "dropout": {"p": 0.25},
     "flatten": {},
     "linear": {"out_features": 5, "bias": False, "init": {"bias": "ones"}},
-    "local_response_norm": {"size": 7, "alpha": 0.03, "beta": 0.7, "k": 1.25, "groups": 5},
+    "local_response_norm": {
+        "size": 7,
+        "alpha": 0.03,
+        "beta": 0.7,
+        "k": 1.25,
+        "groups": 5,
+        "norm_region": "within_channel",
+    },
     "max_pool2d": {"kernel_size": 5, "stride": [1, 2], "padding": [0, 1], "ceil_mode": True},
     "relu": {},
+    "sigmoid": {},
     "softmax": {},
+    "split": {"sections": 2, "index": 0},
+    "tanh": {},
 }
 
 
@@ -153,6 +177,8 @@ def test_every_attribute_reaches_every_targets_text(op: str, field: str, target:
         layer["stride"] = 1  # a target refuses both at once
     if (op, field) == ("conv2d", "init"):
         layer["bias"] = True
+    if (op, field) == ("local_response_norm", "norm_region"):
+        layer["groups"] = 1
 
     def emitted(value: Any) -> str:
         layer[field] = value
@@ -189,7 +215,7 @@ def test_every_op_has_its_files() -> None:
 def test_every_target_spells_every_op(op: str, target: str) -> None:
     """An entry of the dictionary has a word for each target, and only macros that a skeleton asks for."""
     text = (ROOT / "templates" / "ops" / f"{op}.jinja").read_text()
-    macros = set(re.findall(r"macro (\w+)\(", text))
+    macros = set(re.findall(r"macro ([a-z]\w+)\(", text))
 
     assert macros & {f"{target}_module", f"{target}_expression"}
     assert macros <= {f"{t}_{form}" for t in TARGETS for form in ("module", "expression", "pad", "definition")}

@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from archspec.ops.adaptive_avg_pool2d import AdaptiveAvgPool2d
 from archspec.ops.add import Add
+from archspec.ops.avg_pool2d import AvgPool2d
 from archspec.ops.base import Op, Shape, ShapeError
 from archspec.ops.concat import Concat
 from archspec.ops.conv2d import Conv2d
@@ -15,10 +17,27 @@ from archspec.ops.linear import Linear
 from archspec.ops.local_response_norm import LocalResponseNorm
 from archspec.ops.max_pool2d import MaxPool2d
 from archspec.ops.relu import Relu
+from archspec.ops.sigmoid import Sigmoid
 from archspec.ops.softmax import Softmax
+from archspec.ops.split import Split
+from archspec.ops.tanh import Tanh
 
 AnyOp = Annotated[
-    Add | Concat | Conv2d | Dropout | Flatten | Linear | LocalResponseNorm | MaxPool2d | Relu | Softmax,
+    AdaptiveAvgPool2d
+    | Add
+    | AvgPool2d
+    | Concat
+    | Conv2d
+    | Dropout
+    | Flatten
+    | Linear
+    | LocalResponseNorm
+    | MaxPool2d
+    | Relu
+    | Sigmoid
+    | Softmax
+    | Split
+    | Tanh,
     Field(discriminator="op"),
 ]
 

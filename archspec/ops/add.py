@@ -1,8 +1,9 @@
 """add: the sum of several layers."""
 
+from math import prod
 from typing import ClassVar, Literal
 
-from archspec.ops.base import Op, Shape, ShapeError, Weights, times
+from archspec.ops.base import Counts, Op, Shape, ShapeError, Weights, times
 
 
 class Add(Op):
@@ -19,5 +20,8 @@ class Add(Op):
     def weights(self, *shapes: Shape) -> Weights:
         return {}
 
-    def macs(self, *shapes: Shape) -> int:
-        return 0
+    def counts(self, *shapes: Shape) -> Counts:
+        return {"add": (len(shapes) - 1) * prod(shapes[0])}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {}

@@ -13,6 +13,22 @@ from archspec.names import LayerName
 Shape = tuple[int, ...]  # (C, H, W) of maps or (F,) of a vector, without the batch
 Weights = dict[str, Shape]  # "weight" and "bias", laid out as PyTorch lays them out
 Sides = tuple[int, int]  # what is added before and after, along one axis
+Counts = dict[str, int]  # how often an op does a thing for one sample, by kind: see KINDS
+
+# What is counted. The last two are no work but sizes, of which some tools make work.
+KINDS = {
+    "mac": "multiply-accumulates of weights with inputs",
+    "bias_add": "adds of biases",
+    "compare": "comparisons",
+    "add": "other adds",
+    "mul": "other multiplies",
+    "div": "divides",
+    "pow": "powers",
+    "exp": "exponentials",
+    "random": "random draws, in training",
+    "padded": "values of maps with the channels that local_response_norm pads on both sides",
+    "stride_area": "positions of a window times the area of its stride",
+}
 
 # Large enough for any network; small enough that the product of a few is still a number one can read.
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -51,8 +67,12 @@ class Op(BaseModel, ABC):
         """Return the shapes of the weights it learns, by name; empty if it learns none."""
 
     @abstractmethod
-    def macs(self, *shapes: Shape) -> int:
-        """Return its multiply-accumulates for one sample: of weights with inputs, no bias adds."""
+    def counts(self, *shapes: Shape) -> Counts:
+        """Return what it does for one sample, forward, by KINDS."""
+
+    @abstractmethod
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        """Return what the gradient of its inputs takes for one sample, by KINDS; that of its weights is not in it."""
 
 
 def maps(shape: Shape) -> tuple[int, int, int]:

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from archspec.inits import Init
-from archspec.ops.base import Op, Padding, Pair, Shape, ShapeError, Sides, Size, Weights, maps, sides, slide
+from archspec.ops.base import Counts, Op, Padding, Pair, Shape, ShapeError, Sides, Size, Weights, maps, sides, slide
 
 
 class Conv2d(Op):
@@ -44,6 +44,11 @@ class Conv2d(Op):
         weight = (self.out_channels, shapes[0][0] // self.groups, *self.kernel_size)
         return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
 
-    def macs(self, *shapes: Shape) -> int:
+    def counts(self, *shapes: Shape) -> Counts:
         out, height, width = self.output_shape(*shapes)
-        return out * height * width * (shapes[0][0] // self.groups) * self.kernel_size[0] * self.kernel_size[1]
+        positions = out * height * width
+        macs = positions * (shapes[0][0] // self.groups) * self.kernel_size[0] * self.kernel_size[1]
+        return {"mac": macs, "bias_add": positions} if self.bias else {"mac": macs}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {"mac": self.counts(*shapes)["mac"]}

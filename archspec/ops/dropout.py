@@ -1,10 +1,11 @@
 """dropout: zeros at random while training."""
 
+from math import prod
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archspec.ops.base import Op, Shape, Weights
+from archspec.ops.base import Counts, Op, Shape, Weights
 
 
 class Dropout(Op):
@@ -23,5 +24,8 @@ class Dropout(Op):
     def weights(self, *shapes: Shape) -> Weights:
         return {}
 
-    def macs(self, *shapes: Shape) -> int:
-        return 0
+    def counts(self, *shapes: Shape) -> Counts:
+        return {"random": prod(shapes[0])}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {"mul": prod(shapes[0])}

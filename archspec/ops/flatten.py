@@ -3,7 +3,7 @@
 from math import prod
 from typing import ClassVar, Literal
 
-from archspec.ops.base import Op, Shape, Weights
+from archspec.ops.base import Counts, Op, Shape, Weights
 
 
 class Flatten(Op):
@@ -21,5 +21,8 @@ class Flatten(Op):
     def weights(self, *shapes: Shape) -> Weights:
         return {}
 
-    def macs(self, *shapes: Shape) -> int:
-        return 0
+    def counts(self, *shapes: Shape) -> Counts:
+        return {}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {}

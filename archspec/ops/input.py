@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from archspec.ops.base import Shape, Size, Weights
+from archspec.ops.base import Counts, Shape, Size, Weights
 
 
 class Input(BaseModel):
@@ -28,6 +28,6 @@ class Input(BaseModel):
         """Return no weights."""
         return {}
 
-    def macs(self) -> int:
-        """Return 0."""
-        return 0
+    def counts(self) -> Counts:
+        """Return nothing: it is given."""
+        return {}

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from archspec.inits import Init
-from archspec.ops.base import Op, Shape, ShapeError, Size, Weights, times
+from archspec.ops.base import Counts, Op, Shape, ShapeError, Size, Weights, times
 
 
 class Linear(Op):
@@ -27,5 +27,9 @@ class Linear(Op):
         weight = (self.out_features, shapes[0][0])
         return {"weight": weight, "bias": (self.out_features,)} if self.bias else {"weight": weight}
 
-    def macs(self, *shapes: Shape) -> int:
-        return self.out_features * shapes[0][0]
+    def counts(self, *shapes: Shape) -> Counts:
+        macs = self.out_features * shapes[0][0]
+        return {"mac": macs, "bias_add": self.out_features} if self.bias else {"mac": macs}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {"mac": self.counts(*shapes)["mac"]}

@@ -1,8 +1,9 @@
 """max_pool2d: the largest value in each window."""
 
+from math import prod
 from typing import Literal
 
-from archspec.ops.base import Op, Padding, Pair, Shape, ShapeError, Sides, Weights, maps, sides, slide, times
+from archspec.ops.base import Counts, Op, Padding, Pair, Shape, ShapeError, Sides, Weights, maps, sides, slide, times
 
 
 class MaxPool2d(Op):
@@ -38,5 +39,9 @@ class MaxPool2d(Op):
     def weights(self, *shapes: Shape) -> Weights:
         return {}
 
-    def macs(self, *shapes: Shape) -> int:
-        return 0
+    def counts(self, *shapes: Shape) -> Counts:
+        out = prod(self.output_shape(*shapes))
+        return {"compare": out * prod(self.kernel_size), "stride_area": out * prod(self.strides)}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {"add": prod(self.output_shape(*shapes))}

@@ -1,8 +1,9 @@
 """relu: the rectifier."""
 
+from math import prod
 from typing import Literal
 
-from archspec.ops.base import Op, Shape, Weights
+from archspec.ops.base import Counts, Op, Shape, Weights
 
 
 class Relu(Op):
@@ -16,5 +17,10 @@ class Relu(Op):
     def weights(self, *shapes: Shape) -> Weights:
         return {}
 
-    def macs(self, *shapes: Shape) -> int:
-        return 0
+    def counts(self, *shapes: Shape) -> Counts:
+        n = prod(shapes[0])
+        return {"compare": n}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        n = prod(shapes[0])
+        return {"compare": n}

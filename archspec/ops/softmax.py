@@ -1,8 +1,9 @@
 """softmax: scores to probabilities."""
 
+from math import prod
 from typing import Literal
 
-from archspec.ops.base import Op, Shape, Weights
+from archspec.ops.base import Counts, Op, Shape, Weights
 
 
 class Softmax(Op):
@@ -19,5 +20,11 @@ class Softmax(Op):
     def weights(self, *shapes: Shape) -> Weights:
         return {}
 
-    def macs(self, *shapes: Shape) -> int:
-        return 0
+    def counts(self, *shapes: Shape) -> Counts:
+        n = prod(shapes[0])
+        vectors = prod(shapes[0][1:])
+        return {"exp": n, "add": n - vectors, "div": n}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        n = prod(shapes[0])
+        return {"mul": 2 * n, "add": 2 * n - prod(shapes[0][1:])}  # y (dy - sum of y dy)

@@ -7,7 +7,26 @@ from math import prod
 from typing import Any
 
 from archspec import analysis
+from archspec.claims import Verdict
 from archspec.graph import Graph
+
+
+def claim_facts(verdict: Verdict) -> dict[str, Any]:
+    """Return a claim and its verdict: `true`, `false`, or `disputed`; `holds` is whether that is as it should be."""
+    claim = verdict.claim
+    return {
+        "layers": claim.layers,
+        "subject": claim.subjects[0],
+        "times": claim.times,
+        "claimed": verdict.claimed,
+        "computed": verdict.computed,
+        "tolerance": verdict.tolerance,
+        "says": claim.says,
+        "where": claim.where,
+        "disputed": claim.disputed,
+        "verdict": "disputed" if claim.disputed else "true" if verdict.is_true else "false",
+        "holds": verdict.holds,
+    }
 
 
 def facts(graph: Graph) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""What sources say of a network, held against what is computed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from archspec import analysis
+from archspec.graph import Graph, load
+from archspec.ops.base import times
+from archspec.source import Diagnostic, SpecError
+from archspec.spec import Claim
+
+_ABOUT = re.compile(r"\b(about|around|roughly|approximately|nearly|almost|some|circa)\b|[~≈约大概]", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A claim, what it claims of what, and what is computed; `tolerance` is how far a round number may be off."""
+
+    claim: Claim
+    what: str
+    claimed: Any
+    computed: Any
+    tolerance: float
+
+    @property
+    def is_true(self) -> bool:
+        """Whether the number, or the shape, is what is computed."""
+        if isinstance(self.claimed, list):
+            return bool(self.claimed == self.computed)
+        return bool(abs(self.claimed - self.computed) <= self.tolerance)
+
+    @property
+    def holds(self) -> bool:
+        """Whether all is as the spec says: a claim true, a disputed one wrong."""
+        return self.is_true != bool(self.claim.disputed)
+
+
+def verdicts(graph: Graph) -> list[Verdict]:
+    """Return a verdict on every claim of the spec, in order.
+
+    Raises SpecError where a claim compares with a spec that is not there or at fault itself.
+    """
+    return [_verdict(graph, claim, i) for i, claim in enumerate(graph.spec.claims)]
+
+
+def faults(graph: Graph, found: list[Verdict]) -> Iterator[Diagnostic]:
+    """Yield a diagnostic for each of a graph's verdicts that does not hold."""
+    for i, verdict in enumerate(found):
+        if not verdict.holds:
+            claimed, computed = shown(verdict.claimed), shown(verdict.computed)
+            if verdict.claim.disputed:
+                message = f"{verdict.what} is disputed, but {computed} is what it claims"
+            else:
+                message = f"{verdict.what} is {computed}, not {claimed}"
+            yield graph.source.error("false-claim", message, ("claims", i, verdict.claim.subjects[0]))
+
+
+def tolerance(number: float, *, about: bool) -> float:
+    """Return how far from a round `number` is still what it says: see Claim."""
+    if isinstance(number, int):
+        return 0.0
+    digits = Decimal(repr(number)).normalize().as_tuple()
+    assert isinstance(digits.exponent, int)
+    # at least two digits: 60e6 is 6.0e7, not 6e7
+    exponent = digits.exponent - max(0, 2 - len(digits.digits))
+    return float(Decimal((0, (1,), exponent))) * (2 if about else 1)
+
+
+def shown(value: Any) -> str:
+    """Return a number or a shape as a person writes it."""
+    if isinstance(value, list):
+        return times(tuple(value))
+    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:,.4g}"
+
+
+def _verdict(graph: Graph, claim: Claim, i: int) -> Verdict:
+    (subject,) = claim.subjects
+    claimed = getattr(claim, subject)
+    what = f"{'+'.join(claim.layers)} {subject}".strip()
+    computed = _computed(graph, claim.layers, subject)
+    if claim.times:
+        what += f", times {claim.times.removesuffix('.yaml')}'s"
+        other = _computed(_other(graph, claim.times, i), [], subject)
+        computed = computed / other
+    if isinstance(claimed, float) and claimed == int(claimed):
+        slack = tolerance(claimed, about=bool(_ABOUT.search(claim.says)))
+        return Verdict(claim, what, int(claimed), computed, slack)
+    slack = 0.0 if isinstance(claimed, list) else tolerance(claimed, about=bool(_ABOUT.search(claim.says)))
+    return Verdict(claim, what, claimed, computed, slack)
+
+
+def _computed(graph: Graph, layers: list[str], subject: str) -> Any:
+    nodes = [node for node in graph.nodes if node.name in layers] if layers else list(graph.nodes)
+    if subject == "input_shape":
+        return list(nodes[0].input_shapes[0])
+    if subject == "output_shape":
+        return list(nodes[-1].output_shape)
+    if subject == "weight_shape":
+        return list(nodes[0].weights.get("weight", ()))
+    if subject in ("macs", "flops"):
+        return sum(node.macs for node in nodes) * (2 if subject == "flops" else 1)
+    count = {"params": analysis.params, "neurons": analysis.neurons, "activation_bytes": analysis.activation_bytes}
+    return sum(map(count[subject], nodes))
+
+
+def _other(graph: Graph, name: str, i: int) -> Graph:
+    path = Path(graph.source.path).parent / name
+    try:
+        return load(path)
+    except OSError as error:
+        message = f"cannot read {name}: {error.strerror}"
+        raise SpecError([graph.source.error("unknown-spec", message, ("claims", i, "times"))]) from None

@@ -1,0 +1,130 @@
+"""Everyone's way of counting operations, as data: linear combinations of counts by kind.
+
+Each gives the integer that the tool itself prints; the tests run it where it can be installed, and hold what it printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from archspec.analysis import counts
+from archspec.graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A way of counting: how often each kind of each op counts. `*.mac` is the kind `mac` of any op."""
+
+    name: str
+    unit: str
+    terms: Mapping[str, int]
+    says: str  # what is counted, and what is known to be counted twice
+
+    def count(self, node: Node) -> int:
+        """Return what it counts for a layer and one sample."""
+        found = counts(node)
+        op = node.op.op
+        return sum(
+            number * (self.terms.get(f"{op}.{kind}", 0) + self.terms.get(f"*.{kind}", 0))
+            for kind, number in found.items()
+        )
+
+    def total(self, graph: Graph) -> int:
+        """Return what it counts for the network and one sample."""
+        return sum(map(self.count, graph.nodes))
+
+
+_LRN_IN_POOL3D = {"local_response_norm.in": 3, "local_response_norm.padded": 1}
+
+CONVENTIONS = {
+    convention.name: convention
+    for convention in (
+        Convention("mac", "MACs", {"*.mac": 1}, "multiply-accumulates of weights with inputs"),
+        Convention("mac+bias", "MACs", {"*.mac": 1, "*.bias_add": 1}, "and the adds of biases"),
+        Convention("flop", "FLOPs", {"*.mac": 2}, "2 x MACs"),
+        Convention(
+            "fvcore",
+            '"FLOPs" (MACs)',
+            {"*.mac": 1, "adaptive_avg_pool2d.in": 1, "avg_pool2d.in": 1},
+            "MACs, and the inputs of average pools; LRN is left out with a warning (fvcore 0.1.5)",
+        ),
+        Convention(
+            "thop",
+            "MACs",
+            {"*.mac": 1, "adaptive_avg_pool2d.in": 1, "adaptive_avg_pool2d.out": 1, "avg_pool2d.out": 1},
+            "MACs; average pools as a divide, adaptive ones as adds too (thop 0.1.1)",
+        ),
+        Convention(
+            "torchinfo",
+            "mult-adds",
+            {"*.mac": 1, "*.bias_add": 1},
+            "parameters times positions: MACs and the adds of biases (torchinfo 1.8)",
+        ),
+        Convention(
+            "ptflops",
+            "MACs",
+            {
+                "*.mac": 1,
+                "*.bias_add": 1,
+                "relu.in": 2,
+                "max_pool2d.in": 2,
+                "avg_pool2d.in": 2,
+                "adaptive_avg_pool2d.in": 2,
+                **_LRN_IN_POOL3D,
+            },
+            "its default backend: MACs, biases, ReLUs and pools twice over (a bug: the module's hook counts, and so "
+            "does the patched function), and what LRN calls (ptflops 0.7.5)",
+        ),
+        Convention(
+            "ptflops-aten",
+            "MACs",
+            {"*.mac": 1, "*.bias_add": 1},
+            "its other backend: MACs and the adds of biases (ptflops 0.7.5)",
+        ),
+        Convention("calflops-macs", "MACs", {"*.mac": 1}, "MACs (calflops 0.3.2, DeepSpeed)"),
+        Convention(
+            "calflops",
+            "FLOPs",
+            {
+                "*.mac": 2,
+                "conv2d.bias_add": 1,
+                "relu.in": 1,
+                "max_pool2d.in": 1,
+                "avg_pool2d.in": 1,
+                "adaptive_avg_pool2d.in": 1,
+                **_LRN_IN_POOL3D,
+            },
+            "2 x MACs, biases of convolutions and not of linear layers, ReLUs, the inputs of pools, what LRN calls "
+            "(calflops 0.3.2; DeepSpeed shares the formulas)",
+        ),
+        Convention(
+            "FlopCounterMode", "FLOPs", {"*.mac": 2}, "2 x MACs, forward (torch.utils.flop_counter, torch 2.14)"
+        ),
+        Convention(
+            "FlopCounterMode-training",
+            "FLOPs",
+            {"*.mac": 2, "*.input_grad": 2, "*.weight_grad_ungrouped": 2},
+            "forward and backward; the weight gradient of a grouped convolution is not divided by its groups (a bug)",
+        ),
+        Convention(
+            "training",
+            "FLOPs",
+            {"*.mac": 2, "*.input_grad": 2, "*.weight_grad": 2},
+            "2 x MACs, forward and backward; the first layers need no gradient of their input",
+        ),
+        Convention(
+            "netscope",
+            "macc",
+            {"*.mac": 1, "local_response_norm.in": 5},
+            "MACs and 5 for every input of LRN; its comparisons, adds, divides and powers are columns of their own",
+        ),
+        Convention(
+            "convnet-burden",
+            '"FLOPs" (MACs)',
+            {"*.mac": 1, "*.bias_add": 1, "relu.in": 2, "max_pool2d.stride_area": 2, "avg_pool2d.stride_area": 2},
+            "MACs, biases, 2 for every ReLU, 2 x the stride's area for every output of a pool; no LRN",
+        ),
+        Convention("darknet", "FLOPs", {"conv2d.mac": 2}, "2 x MACs of convolutions, nothing of linear layers"),
+    )
+}

@@ -1,0 +1,38 @@
+"""adaptive_avg_pool2d: means of as many windows as are asked for."""
+
+from math import prod
+from typing import Literal
+
+from archspec.ops.base import Counts, Op, Pair, Shape, Weights, maps
+
+
+class AdaptiveAvgPool2d(Op):
+    """y[c, i, j] = the mean of x[c] over rows floor(i H / H') to ceil((i + 1) H / H') and columns likewise.
+
+    (C, H, W) to (C, H', W') = (C, *output_size), as torch.nn.AdaptiveAvgPool2d. Where H' divides H these are plain
+    windows; where H' is H it changes nothing, as in torchvision's AlexNet at 224.
+    """
+
+    op: Literal["adaptive_avg_pool2d"]
+    output_size: Pair
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (maps(shapes[0])[0], *self.output_size)
+
+    def weights(self, *shapes: Shape) -> Weights:
+        return {}
+
+    def _read(self, shape: Shape) -> int:
+        """Return how many values all windows read together: some are in two of them."""
+        rows, columns = (
+            sum(-(-(i + 1) * size // out) - i * size // out for i in range(out))
+            for size, out in zip(shape[1:], self.output_size, strict=True)
+        )
+        return shape[0] * rows * columns
+
+    def counts(self, *shapes: Shape) -> Counts:
+        out = prod(self.output_shape(*shapes))
+        return {"add": self._read(shapes[0]) - out, "div": out}
+
+    def gradient_counts(self, *shapes: Shape) -> Counts:
+        return {"add": self._read(shapes[0]), "div": prod(self.output_shape(*shapes))}

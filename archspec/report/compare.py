@@ -1,0 +1,102 @@
+"""Two networks side by side: what is the same, what differs, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from archspec import analysis
+from archspec.graph import Graph, Node
+from archspec.ops.base import times
+from archspec.report.terminal import attributes
+from archspec.report.text import aligned
+
+Pair = tuple[Node | None, Node | None]
+
+
+def align(a: Graph, b: Graph) -> list[Pair]:
+    """Return the layers of two networks in pairs, in order; a layer that the other network lacks is paired with None.
+
+    Longest common sequence of ops, so that names do not matter, and one more layer does not shift the rest.
+    """
+    from difflib import SequenceMatcher
+
+    ops_a, ops_b = [node.op.op for node in a.nodes], [node.op.op for node in b.nodes]
+    pairs: list[Pair] = []
+    for _, i, i_end, j, j_end in SequenceMatcher(None, ops_a, ops_b, autojunk=False).get_opcodes():
+        left, right = list(a.nodes[i:i_end]), list(b.nodes[j:j_end])
+        if len(left) == len(right) and [n.op.op for n in left] == [n.op.op for n in right]:
+            pairs += zip(left, right, strict=True)
+        else:
+            pairs += [(node, None) for node in left] + [(None, node) for node in right]
+    return pairs
+
+
+def differences(pair: Pair) -> list[str]:
+    """Return in what a pair of layers differs: `only in a`, `only in b`, or of attributes, output, params and macs."""
+    a, b = pair
+    if a is None or b is None:
+        return ["only in b"] if a is None else ["only in a"]
+    found = {
+        "attributes": attributes(a.op) != attributes(b.op),
+        "output": a.output_shape != b.output_shape,
+        "params": analysis.params(a) != analysis.params(b),
+        "macs": a.macs != b.macs,
+    }
+    return [what for what, differs in found.items() if differs]
+
+
+def compare_facts(a: Graph, b: Graph) -> dict[str, Any]:
+    """Return the comparison of two networks as data: aligned layers, and the totals with their ratio b / a."""
+    totals_a, totals_b = asdict(analysis.totals(a)), asdict(analysis.totals(b))
+    return {
+        "a": {"name": a.name, "path": a.source.path},
+        "b": {"name": b.name, "path": b.source.path},
+        "layers": [{"a": _fact(p[0]), "b": _fact(p[1]), "differs": differences(p)} for p in align(a, b)],
+        "totals": {
+            key: {"a": value, "b": totals_b[key], "ratio": totals_b[key] / value if value else None}
+            for key, value in totals_a.items()
+        },
+    }
+
+
+def _fact(node: Node | None) -> dict[str, Any] | None:
+    if node is None:
+        return None
+    return {
+        "name": node.name,
+        "op": node.op.op,
+        "attributes": attributes(node.op),
+        "output_shape": list(node.output_shape),
+        "params": analysis.params(node),
+        "macs": node.macs,
+    }
+
+
+def compare_table(a: Graph, b: Graph) -> Iterator[str]:
+    """Yield the lines of the comparison of two networks: layers aligned, `=` where they are alike, and the totals."""
+    pairs = align(a, b)
+    rows = [("", a.name, "", "", b.name, "", "", "differs in")]
+    for pair in pairs:
+        found = differences(pair)
+        mark = "=" if not found else {"only in a": "-", "only in b": "+"}.get(found[0], "!")
+        rows.append((mark, *_cells(pair[0]), *_cells(pair[1]), "" if mark in "=-+" else ", ".join(found)))
+    yield from aligned(rows)
+    same = sum(not differences(pair) for pair in pairs)
+    yield ""
+    yield f"{same} of {len(pairs)} layers alike"
+    yield ""
+    totals_a, totals_b = asdict(analysis.totals(a)), asdict(analysis.totals(b))
+    lines = [
+        (key, f"{value:,}", f"{totals_b[key]:,}", f"{totals_b[key] / value:.4g}" if value else "")
+        for key, value in totals_a.items()
+    ]
+    yield from aligned([("total", a.name, b.name, "ratio"), *lines], {1, 2, 3})
+
+
+def _cells(node: Node | None) -> tuple[str, str, str]:
+    if node is None:
+        return "", "", ""
+    words = f"{node.op.op} {attributes(node.op)}".strip()
+    return node.name, words, times(node.output_shape)
