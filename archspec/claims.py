@@ -76,7 +76,7 @@ def shown(value: Any) -> str:
     """Return a number or a shape as a person writes it."""
     if isinstance(value, list):
         return times(tuple(value))
-    return f"{value:,}" if isinstance(value, int) or value == int(value) else f"{value:,.4g}"
+    return f"{int(value):,}" if value == int(value) else f"{value:,.4g}"
 
 
 def _verdict(graph: Graph, claim: Claim, i: int) -> Verdict:
@@ -87,6 +87,9 @@ def _verdict(graph: Graph, claim: Claim, i: int) -> Verdict:
     if claim.times:
         what += f", times {claim.times.removesuffix('.yaml')}'s"
         other = _computed(_other(graph, claim.times, i), [], subject)
+        if isinstance(other, list) or not other:
+            message = f"{claim.times} has no {subject} to compare with"
+            raise SpecError([graph.source.error("claim", message, ("claims", i, "times"))])
         computed = computed / other
     if isinstance(claimed, float) and claimed == int(claimed):
         slack = tolerance(claimed, about=bool(_ABOUT.search(claim.says)))
@@ -103,6 +106,10 @@ def _computed(graph: Graph, layers: list[str], subject: str) -> Any:
         return list(nodes[-1].output_shape)
     if subject == "weight_shape":
         return list(nodes[0].weights.get("weight", ()))
+    if subject == "params_share":
+        return sum(map(analysis.params, nodes)) / max(1, sum(map(analysis.params, graph.nodes)))
+    if subject == "weight_layers":
+        return sum(bool(node.weights) for node in nodes)
     if subject in ("macs", "flops"):
         return sum(node.macs for node in nodes) * (2 if subject == "flops" else 1)
     count = {"params": analysis.params, "neurons": analysis.neurons, "activation_bytes": analysis.activation_bytes}

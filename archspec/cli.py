@@ -115,18 +115,13 @@ def report_(
     if convention and convention not in CONVENTIONS:
         _usage(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
     graphs, bad = _load(specs)
+    one = CONVENTIONS.get(convention or "")
     if format is Format.json:
-        one = CONVENTIONS.get(convention or "")
-        _print_json(
-            {"specs": [counting.convention_facts(g, one) if one else counting.conventions_facts(g) for g in graphs]}
-        )
+        facts = (counting.convention_facts(g, one) if one else counting.conventions_facts(g) for g in graphs)
+        _print_json({"specs": list(facts)})
     else:
         for i, graph in enumerate(graphs):
-            lines = (
-                counting.convention_table(graph, CONVENTIONS[convention])
-                if convention
-                else counting.conventions_table(graph)
-            )
+            lines = counting.convention_table(graph, one) if one else counting.conventions_table(graph)
             print("\n" * (i > 0) + "\n".join(lines))
     raise typer.Exit(bad)
 

@@ -1,6 +1,6 @@
 """Everyone's way of counting operations, as data: linear combinations of counts by kind.
 
-Each gives the integer that the tool itself prints; the tests run it where it can be installed, and hold what it printed.
+Each gives the integer that the tool prints; the tests run it where it can be installed, and hold what it printed.
 """
 
 from __future__ import annotations

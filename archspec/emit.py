@@ -22,6 +22,7 @@ from archspec.names import class_name
 from archspec.ops import Shape
 from archspec.ops.base import Sides, same
 from archspec.source import SpecError
+from archspec.spec import Multipliers
 
 TARGETS = {"torch": "torch_model.py", "keras": "keras_model.py"}
 
@@ -110,6 +111,13 @@ class Net:
         """Whether the text refers to a module."""
         texts = (*self.definitions, *(layer.module for layer in self.layers))
         return any(re.search(rf"\b{module}\.", text) for text in texts)
+
+    @property
+    def multipliers(self) -> Multipliers | None:
+        """The multipliers of learning rate and decay, where they are not all 1."""
+        found = self.graph.spec.multipliers
+        plain = found is None or all((m.lr, m.decay) == (1, 1) for m in (found.weight, found.bias))
+        return None if plain or not self.learned else found
 
     @property
     def learned(self) -> list[Layer]:
@@ -393,6 +401,11 @@ def _unless(value: Any, default: Any) -> Any:
     return OMIT if value == default else value
 
 
+def _scaled(name: str, factor: float) -> str:
+    """Return the source of a variable times a factor."""
+    return "0.0" if factor == 0 else name if factor == 1 else f"{literal(factor)} * {name}"
+
+
 def _square(pair: tuple[int, int]) -> int | tuple[int, int]:
     return pair[0] if pair[0] == pair[1] else pair
 
@@ -422,7 +435,7 @@ def _environment() -> jinja2.Environment:
         autoescape=False,  # noqa: S701  Python comes out, not HTML: strings pass through `literal` or `docstring`
     )
     environment.filters.update(
-        code=Code, unless=_unless, square=_square, literal=literal, docstring=_docstring, wrap=_wrap
+        code=Code, unless=_unless, square=_square, literal=literal, docstring=_docstring, scaled=_scaled, wrap=_wrap
     )
     environment.globals.update(
         call=_call,

@@ -19,7 +19,18 @@ Number = Annotated[int | float, Field(ge=0, allow_inf_nan=False)]
 Dims = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=4)]
 
 # What a claim can be about. Of a layer, or of several together, or else of the whole network.
-SUBJECTS = ("params", "macs", "flops", "neurons", "activation_bytes", "input_shape", "output_shape", "weight_shape")
+SUBJECTS = (
+    "params",
+    "params_share",
+    "macs",
+    "flops",
+    "neurons",
+    "activation_bytes",
+    "weight_layers",
+    "input_shape",
+    "output_shape",
+    "weight_shape",
+)
 
 
 class Claim(BaseModel):
@@ -36,10 +47,12 @@ class Claim(BaseModel):
 
     layer: str | Annotated[list[str], Field(min_length=1)] | None = None
     params: Number | None = None
+    params_share: Number | None = None
     macs: Number | None = None
     flops: Number | None = None
     neurons: Number | None = None
     activation_bytes: Number | None = None
+    weight_layers: Number | None = None
     input_shape: Dims | None = None
     output_shape: Dims | None = None
     weight_shape: Dims | None = None
@@ -199,6 +212,9 @@ def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
     if kind in _LIMITS:
         ((_, limit),) = context.items()
         return source.error("out-of-range", f"{what}must be {_LIMITS[kind]} {limit}, not {shown(value)}", loc)
+    if kind == "string_pattern_mismatch":
+        what += "must be the name of a spec in the same folder, such as lenet.yaml"
+        return source.error("wrong-value", f"{what}, not {shown(value)}", loc)
     if kind == "too_short":
         return source.error("wrong-value", f"{what}must hold at least {context['min_length']}", loc)
     if kind == "too_long":
@@ -222,6 +238,8 @@ def _owner(loc: Loc, source: Source) -> str:
     """Return what a key of `loc` would belong to: an op, a rule, a section, or the spec."""
     if loc[:1] == ("layers",) and len(loc) == 3 and isinstance(loc[1], int):
         return str(source.data["layers"][loc[1]].get("op", "a layer"))
+    if loc[:1] == ("claims",) and len(loc) == 3:
+        return "a claim"
     return f"{loc[-2]}" if len(loc) > 1 else "a spec"
 
 

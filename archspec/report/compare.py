@@ -11,6 +11,7 @@ from archspec.graph import Graph, Node
 from archspec.ops.base import times
 from archspec.report.terminal import attributes
 from archspec.report.text import aligned
+from archspec.spec import Multipliers
 
 Pair = tuple[Node | None, Node | None]
 
@@ -33,16 +34,18 @@ def align(a: Graph, b: Graph) -> list[Pair]:
     return pairs
 
 
-def differences(pair: Pair) -> list[str]:
-    """Return in what a pair of layers differs: `only in a`, `only in b`, or of attributes, output, params and macs."""
+def differences(graphs: tuple[Graph, Graph], pair: Pair) -> list[str]:
+    """Return in what a pair of layers differs: only in a, only in b, or of attributes, output, params, macs and init."""
     a, b = pair
     if a is None or b is None:
         return ["only in b"] if a is None else ["only in a"]
+    of_a, of_b = (graph.init(node) for graph, node in zip(graphs, (a, b), strict=True))
     found = {
         "attributes": attributes(a.op) != attributes(b.op),
         "output": a.output_shape != b.output_shape,
         "params": analysis.params(a) != analysis.params(b),
         "macs": a.macs != b.macs,
+        "init": any(getattr(of_a, kind) != getattr(of_b, kind) for kind in a.weights if kind in b.weights),
     }
     return [what for what, differs in found.items() if differs]
 
@@ -53,12 +56,22 @@ def compare_facts(a: Graph, b: Graph) -> dict[str, Any]:
     return {
         "a": {"name": a.name, "path": a.source.path},
         "b": {"name": b.name, "path": b.source.path},
-        "layers": [{"a": _fact(p[0]), "b": _fact(p[1]), "differs": differences(p)} for p in align(a, b)],
+        "layers": [{"a": _fact(p[0]), "b": _fact(p[1]), "differs": differences((a, b), p)} for p in align(a, b)],
+        "differs": _outside(a, b),
         "totals": {
             key: {"a": value, "b": totals_b[key], "ratio": totals_b[key] / value if value else None}
             for key, value in totals_a.items()
         },
     }
+
+
+def _outside(a: Graph, b: Graph) -> list[str]:
+    """Return in what else than layers two networks differ."""
+    found = {
+        "input": a.input.output_shape != b.input.output_shape,
+        "multipliers": (a.spec.multipliers or Multipliers()) != (b.spec.multipliers or Multipliers()),
+    }
+    return [what for what, differs in found.items() if differs]
 
 
 def _fact(node: Node | None) -> dict[str, Any] | None:
@@ -79,13 +92,15 @@ def compare_table(a: Graph, b: Graph) -> Iterator[str]:
     pairs = align(a, b)
     rows = [("", a.name, "", "", b.name, "", "", "differs in")]
     for pair in pairs:
-        found = differences(pair)
+        found = differences((a, b), pair)
         mark = "=" if not found else {"only in a": "-", "only in b": "+"}.get(found[0], "!")
         rows.append((mark, *_cells(pair[0]), *_cells(pair[1]), "" if mark in "=-+" else ", ".join(found)))
     yield from aligned(rows)
-    same = sum(not differences(pair) for pair in pairs)
+    same = sum(not differences((a, b), pair) for pair in pairs)
     yield ""
     yield f"{same} of {len(pairs)} layers alike"
+    for what in _outside(a, b):
+        yield f"{what}: not the same"
     yield ""
     totals_a, totals_b = asdict(analysis.totals(a)), asdict(analysis.totals(b))
     lines = [

@@ -33,7 +33,7 @@ def convention_table(graph: Graph, convention: Convention) -> Iterator[str]:
     yield ""
     rows = [(n.name, n.op.op, c, c / total if total else 0) for n in graph.nodes if (c := convention.count(n))]
     cells = [(name, op, f"{count:,}", f"{share:.1%}") for name, op, count, share in rows]
-    yield from aligned([("layer", "op", convention.unit.partition('"')[2] or convention.unit, "share"), *cells], {2, 3})
+    yield from aligned([("layer", "op", convention.unit, "share"), *cells], {2, 3})
     yield ""
     yield f"total  {total:,}"
 

@@ -39,9 +39,7 @@ def claims_table(found: list[Verdict]) -> Iterator[str]:
         source = ", ".join(word for word in (claim.says, claim.where) if word)
         if claim.disputed:
             source = f"~~{source}~~ {claim.disputed}".replace("~~~~", "").strip()
-        mark = "\u2713" if verdict.is_true else "\u2717"
-        if not verdict.holds:
-            mark = "!"
+        mark = "\u2717" if not verdict.holds else "" if claim.disputed else "\u2713"
         rows.append((mark, verdict.what, shown(verdict.claimed), shown(verdict.computed), source))
     yield from aligned(rows, {2, 3})
 
