@@ -5,6 +5,7 @@ Each gives the integer that the tool prints; the tests run it where it can be in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,16 +24,36 @@ class Convention:
 
     def count(self, node: Node) -> int:
         """Return what it counts for a layer and one sample."""
-        found = counts(node)
-        op = node.op.op
-        return sum(
-            number * (self.terms.get(f"{op}.{kind}", 0) + self.terms.get(f"*.{kind}", 0))
-            for kind, number in found.items()
-        )
+        return self._of(_named(node))
 
     def total(self, graph: Graph) -> int:
         """Return what it counts for the network and one sample."""
-        return sum(map(self.count, graph.nodes))
+        return self._of(_all(graph))
+
+    def _of(self, counted: Mapping[str, int]) -> int:
+        terms = self.terms
+        return sum(
+            n * (terms.get(what, 0) + terms.get(f"*.{what.partition('.')[2]}", 0)) for what, n in counted.items()
+        )
+
+
+def totals(graph: Graph) -> dict[str, int]:
+    """Return what each convention counts for the network and one sample, by its name."""
+    counted = _all(graph)
+    return {name: convention._of(counted) for name, convention in CONVENTIONS.items()}
+
+
+def _named(node: Node) -> dict[str, int]:
+    """Return the counts of a layer by op and kind, `conv2d.mac`."""
+    return {f"{node.op.op}.{kind}": number for kind, number in counts(node).items()}
+
+
+def _all(graph: Graph) -> Counter[str]:
+    """Return the counts of all layers together, by op and kind."""
+    counted: Counter[str] = Counter()
+    for node in graph.nodes:
+        counted.update(_named(node))
+    return counted
 
 
 _LRN_IN_POOL3D = {"local_response_norm.in": 3, "local_response_norm.padded": 1}

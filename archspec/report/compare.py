@@ -35,7 +35,7 @@ def align(a: Graph, b: Graph) -> list[Pair]:
 
 
 def differences(graphs: tuple[Graph, Graph], pair: Pair) -> list[str]:
-    """Return in what a pair of layers differs: only in a, only in b, or of attributes, output, params, macs and init."""
+    """Return in what two layers differ: `only in a`, `only in b`, or any of attributes, output, params, macs, init."""
     a, b = pair
     if a is None or b is None:
         return ["only in b"] if a is None else ["only in a"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from archspec import analysis
-from archspec.conventions import CONVENTIONS, Convention
+from archspec.conventions import CONVENTIONS, Convention, totals
 from archspec.graph import Graph
 from archspec.ops.base import KINDS
 from archspec.report.text import aligned
@@ -44,8 +44,8 @@ def conventions_facts(graph: Graph) -> dict[str, Any]:
         "name": graph.name,
         "path": graph.source.path,
         "conventions": [
-            {"convention": c.name, "unit": c.unit, "total": c.total(graph), "says": c.says}
-            for c in CONVENTIONS.values()
+            {"convention": c.name, "unit": c.unit, "total": total, "says": c.says}
+            for c, total in zip(CONVENTIONS.values(), totals(graph).values(), strict=True)
         ],
         "counts": _kinds(graph),
     }
@@ -55,7 +55,8 @@ def conventions_table(graph: Graph) -> Iterator[str]:
     """Yield the lines of a network's totals in every convention, side by side, and of its counts by kind."""
     yield f"{graph.name}  ({graph.source.path}), one sample"
     yield ""
-    rows = [(c.name, f"{c.total(graph):,}", c.unit, c.says) for c in CONVENTIONS.values()]
+    found = totals(graph)
+    rows = [(c.name, f"{found[c.name]:,}", c.unit, c.says) for c in CONVENTIONS.values()]
     yield from aligned([("convention", "count", "unit", "of what"), *rows], {1})
     yield ""
     kinds = _kinds(graph)
