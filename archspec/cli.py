@@ -157,7 +157,8 @@ def generate(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if what stands differs.")] = False,
 ) -> None:
     """Write the network's code for each target."""
-    from archspec.emit import TARGETS, emit, write
+    from archspec.emit import TARGETS, emit
+    from archspec.files import write
 
     graphs, bad = _load(specs or [Path("specs")])
     targets = dict.fromkeys(t.value for t in target or Target)

@@ -16,7 +16,8 @@ from sklearn.datasets import load_sample_image
 
 import archspec
 from archspec import cli, report, weights
-from archspec.emit import TARGETS, emit, write
+from archspec.emit import TARGETS, emit
+from archspec.files import write
 from archspec.verify import Workers, verify
 
 if TYPE_CHECKING:

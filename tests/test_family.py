@@ -17,7 +17,8 @@ import archspec
 from archspec import analysis, claims, weights
 from archspec.claims import tolerance, verdicts
 from archspec.conventions import CONVENTIONS, totals
-from archspec.emit import emit, write
+from archspec.emit import emit
+from archspec.files import write
 from archspec.graph import Graph
 from archspec.names import class_name
 from archspec.source import Source

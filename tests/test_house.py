@@ -19,6 +19,7 @@ FLOORS = {
     "names": 0,
     "source": 0,
     "layout": 0,
+    "files": 0,
     "inits": 0,
     "ops": 1,
     "spec": 2,

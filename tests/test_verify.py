@@ -14,7 +14,8 @@ from conftest import OP_SPECS, ROOT, spec
 
 import archspec
 from archspec import weights
-from archspec.emit import TARGETS, emit, write
+from archspec.emit import TARGETS, emit
+from archspec.files import write
 from archspec.graph import Graph
 from archspec.verify import TOLERANCES, Evidence, Workers, verify
 

@@ -1,50 +1,24 @@
-"""A network as source text for a target, through the templates."""
+"""A graph as a target's templates read it."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any
-
-import jinja2
 
 import archspec
 from archspec import analysis
+from archspec.emit.words import spell
 from archspec.graph import Graph, Node
 from archspec.inits import BiasRule, Rule, TorchDefault, fans
-from archspec.layout import Code, call, fit, literal
+from archspec.layout import Code, literal
 from archspec.names import class_name
 from archspec.ops import Shape
 from archspec.ops.base import Sides, same
-from archspec.source import SpecError
 from archspec.spec import Multipliers
-
-TARGETS = {"torch": "torch_model.py", "keras": "keras_model.py"}
-
-
-def emit(graph: Graph, target: str) -> str:
-    """Return the network's source text for `target`, a key of TARGETS.
-
-    Raises SpecError where the target has no words for a layer, or for one of its attributes.
-    """
-    return _environment().get_template(f"{TARGETS[target]}.jinja").render(net=Net(graph, target))
-
-
-class RefusalError(Exception):
-    """A template's word that its target cannot say this; `field` is the attribute at fault."""
-
-    def __init__(self, message: str, field: str | None) -> None:
-        super().__init__(message)
-        self.field = field
-
-
-def _refuse(message: str, field: str | None = None) -> None:
-    raise RefusalError(message, field)
 
 
 class Net:
@@ -104,7 +78,7 @@ class Net:
     @cached_property
     def definitions(self) -> list[str]:
         """The classes that the framework lacks and this network needs."""
-        texts = (_spell(self, "definition", op) for op in dict.fromkeys(layer.op.op for layer in self.layers))
+        texts = (spell(self, "definition", op) for op in dict.fromkeys(layer.op.op for layer in self.layers))
         return [text for text in texts if text]
 
     def uses(self, module: str) -> bool:
@@ -221,17 +195,17 @@ class Layer:
     @cached_property
     def module(self) -> str:
         """The constructor of its module or layer; empty if it is an expression."""
-        return _spell(self.net, "module", self)
+        return spell(self.net, "module", self)
 
     @cached_property
     def pad(self) -> str:
         """The constructor of a module or layer that has to stand before it; empty if there is none."""
-        return _spell(self.net, "pad", self)
+        return spell(self.net, "pad", self)
 
     @property
     def expression(self) -> str:
         """What it is where it is no module."""
-        text = _spell(self.net, "expression", self)
+        text = spell(self.net, "expression", self)
         assert text, f"{self.op.op} has no word for {self.net.target}"
         return text
 
@@ -381,125 +355,3 @@ def _classifier(graph: Graph, readers: dict[Node, list[Node]]) -> Node | None:
     while node.op.op in ELEMENTWISE | {"softmax"} and len(readers[node.inputs[0]]) == 1:
         node = node.inputs[0]
     return node if node.op.op == "linear" else None
-
-
-def _docstring(text: str) -> str:
-    """Return text that can stand in a docstring and nowhere end it."""
-    return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-
-
-def _wrap(text: str, indent: int = 0, width: int = 88) -> str:
-    return textwrap.fill(text, width - indent, break_long_words=False, break_on_hyphens=False).replace(
-        "\n", "\n" + " " * indent
-    )
-
-
-OMIT = object()
-
-
-def _unless(value: Any, default: Any) -> Any:
-    return OMIT if value == default else value
-
-
-def _scaled(name: str, factor: float) -> str:
-    """Return the source of a variable times a factor."""
-    return "0.0" if factor == 0 else name if factor == 1 else f"{literal(factor)} * {name}"
-
-
-def _square(pair: tuple[int, int]) -> int | tuple[int, int]:
-    return pair[0] if pair[0] == pair[1] else pair
-
-
-def _call(function: str, *args: Any, **kwargs: Any) -> Code:
-    return call(
-        function,
-        *(arg for arg in args if arg is not OMIT),
-        **{key: value for key, value in kwargs.items() if value is not OMIT},
-    )
-
-
-def templates() -> Path:
-    """Return the folder of the templates: beside the code in a wheel, beside the package in a checkout."""
-    inside = Path(__file__).parent / "templates"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "templates"
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates()),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  Python comes out, not HTML: strings pass through `literal` or `docstring`
-    )
-    environment.filters.update(
-        code=Code, unless=_unless, square=_square, literal=literal, docstring=_docstring, scaled=_scaled, wrap=_wrap
-    )
-    environment.globals.update(
-        call=_call,
-        fit=fit,
-        initializer=_initializer,
-        refuse=_refuse,
-    )
-    return environment
-
-
-@cache
-def _entry(path: str) -> Any:
-    return _environment().get_template(path).module
-
-
-def _spell(net: Net, form: str, subject: Layer | str) -> str:
-    """Return what the dictionary's entry of a layer's op says in `form` for the net's target, or nothing.
-
-    A str for `subject` is an op's name, and the form is given all layers of that op.
-    """
-    op, what = (subject, net.by_op(subject)) if isinstance(subject, str) else (subject.op.op, subject)
-    macro = getattr(_entry(f"ops/{op}.jinja"), f"{net.target}_{form}", None)
-    if macro is None:
-        return ""
-    try:
-        return str(macro(what)).strip()
-    except RefusalError as refusal:
-        assert isinstance(subject, Layer), "a definition refuses nothing"
-        loc = ("layers", net.graph.nodes.index(subject.node), refusal.field or "op")
-        source = net.graph.source
-        raise SpecError([source.error("no-spelling", f"{subject.name}: {net.target} {refusal}", loc)]) from None
-
-
-def _initializer(layer: Layer, kind: str, rule: Rule | BiasRule | None = None) -> Any:
-    """Return how the target says the rule of a layer's `weight` or `bias`; OMIT where it need not be said."""
-    rule = rule or layer.rule(kind)
-    macro = getattr(_entry("inits.jinja"), f"{layer.net.target}_{rule.rule}")
-    return Code(str(macro(rule, layer, kind)).strip()) or OMIT
-
-
-def write(files: Iterable[tuple[Path, str]], out: Path) -> None:
-    """Write texts below `out`, each whole or not at all; raise OSError if one cannot be, or would stand elsewhere."""
-    import os
-    import tempfile
-
-    root = out.resolve()
-    for path, text in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.parent.resolve().is_relative_to(root):
-            raise OSError(f"{path} is a way out of {out}")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    import os
-
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
