@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from archspec.inits import Init
+from archspec.inits import NO_INIT, Init
 from archspec.ops import Input, Op, Shape, ShapeError
 from archspec.ops.base import Weights
 from archspec.source import Source, SpecError
@@ -65,7 +65,7 @@ class Graph:
 
     def init(self, node: Node) -> Init:
         """Return the rules that hold for a layer: its own, or the spec's."""
-        return getattr(node.op, "init", Init()).over(self.spec.init)
+        return getattr(node.op, "init", NO_INIT).over(self.spec.init)
 
 
 def load(path: Path | str) -> Graph:

@@ -232,3 +232,6 @@ class Init(BaseModel):
         """Return these rules, those of `outer` where there are none here, PyTorch's where there are none either."""
         weight = self.weight or outer.weight or TorchDefault()
         return Init.model_construct(weight=weight, bias=self.bias or outer.bias or TorchDefault())
+
+
+NO_INIT = Init.model_construct(weight=None, bias=None)  # Init(), without making pydantic build the model at import

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -301,7 +300,7 @@ def resolve(plain: str) -> Any:
     return plain
 
 
-_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE  # both parsers', compiled once
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as YAML's parsers count lines
 
 
@@ -353,4 +352,6 @@ def _printable(text: str) -> str:
 
 
 def _columns(text: str) -> int:
+    import unicodedata
+
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)

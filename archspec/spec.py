@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic_core import PydanticCustomError
 
-from archspec.inits import Init
+from archspec.inits import NO_INIT, Init
 from archspec.names import SpecName, Text
 from archspec.ops import AnyOp, Input
 from archspec.source import Diagnostic, Loc, Source, SpecError, shown
@@ -15,8 +16,30 @@ from archspec.source import Diagnostic, Loc, Source, SpecError, shown
 MAX_LAYERS = 250_000
 
 
-Number = Annotated[int | float, Field(ge=0, allow_inf_nan=False)]
-Dims = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=4)]
+def _number(value: Any) -> int | float:
+    if type(value) not in (int, float) or value < 0:
+        raise PydanticCustomError("wrong-value", "must be a number, 0 or more")
+    number: int | float = value
+    return number
+
+
+def _dims(value: Any) -> list[int]:
+    if not isinstance(value, list) or not 1 <= len(value) <= 4 or not all(type(n) is int and n >= 1 for n in value):
+        raise PydanticCustomError("wrong-value", "must be a shape such as [96, 55, 55]")
+    return value
+
+
+def _layers(value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise PydanticCustomError("wrong-value", "must be the name of a layer, or a list of them")
+    return names
+
+
+Number = Annotated[int | float, PlainValidator(_number)]
+Dims = Annotated[list[int], PlainValidator(_dims)]
+Layers = Annotated[list[str], PlainValidator(_layers)]
+
 
 # What a claim can be about. Of a layer, or of several together, or else of the whole network.
 SUBJECTS = (
@@ -45,7 +68,7 @@ class Claim(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    layer: str | Annotated[list[str], Field(min_length=1)] | None = None
+    layer: Layers | None = None
     params: Number | None = None
     params_share: Number | None = None
     macs: Number | None = None
@@ -69,7 +92,7 @@ class Claim(BaseModel):
     @property
     def layers(self) -> list[str]:
         """The layers it is about; none if it is about the network."""
-        return [self.layer] if isinstance(self.layer, str) else self.layer or []
+        return self.layer or []
 
 
 class Multiplier(BaseModel):
@@ -99,7 +122,7 @@ class Spec(BaseModel):
     name: SpecName
     source: Text = ""
     input: Input
-    init: Init = Init()
+    init: Init = NO_INIT
     multipliers: Multipliers | None = None
     layers: Annotated[list[AnyOp], Field(min_length=1, max_length=MAX_LAYERS)]
     claims: list[Claim] = []
@@ -125,9 +148,10 @@ def _claims(spec: Spec, source: Source) -> Iterator[Diagnostic]:
     """Yield the faults of claims that say nothing, too much, or something of a layer that there is not."""
     names = {layer.name for layer in spec.layers} if spec.claims else set()
     for i, claim in enumerate(spec.claims):
-        if len(claim.subjects) != 1:
-            words = ", ".join(claim.subjects) or f"none of {', '.join(SUBJECTS)}"
-            yield source.error("claim", f"a claim is about one thing, not {words}", ("claims", i))
+        if not claim.subjects:
+            yield source.error("claim", f"a claim says one of {', '.join(SUBJECTS)}", ("claims", i))
+        elif len(claim.subjects) > 1:
+            yield source.error("claim", f"a claim says one thing, not {', '.join(claim.subjects)}", ("claims", i))
         for name in claim.layers:
             if name not in names:
                 near = _near(name, names)
@@ -187,7 +211,8 @@ def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
     if loc[:1] == ("layers",) and len(loc) > 2:
         loc = (*loc[:2], *loc[3:])  # pydantic puts the op, by which it chose the model, between layer and field
     whose = _whose(loc, source)
-    what = f"{whose}{loc[-1]} " if loc and isinstance(loc[-1], str) else whose or "a spec "
+    keys = [step for step in loc if isinstance(step, str)]
+    what = f"{whose}{keys[-1]} " if keys and loc[-1:] != loc[1:2] else whose or "a spec "
     if kind == "missing":
         return source.error("missing-key", f"{whose}{_owner(loc, source)} needs {loc[-1]}", loc[:-1])
     if kind == "extra_forbidden":

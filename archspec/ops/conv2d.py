@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from archspec.inits import Init
+from archspec.inits import NO_INIT, Init
 from archspec.ops.base import Counts, Op, Padding, Pair, Shape, ShapeError, Sides, Size, Weights, maps, sides, slide
 
 
@@ -23,7 +23,7 @@ class Conv2d(Op):
     dilation: Pair = (1, 1)
     groups: Size = 1
     bias: bool = True
-    init: Init = Init()
+    init: Init = NO_INIT
 
     def sides(self, shape: Shape) -> tuple[Sides, Sides]:
         """Return the zeros added to maps of `shape`: ((top, bottom), (left, right))."""

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from archspec.inits import Init
+from archspec.inits import NO_INIT, Init
 from archspec.ops.base import Counts, Op, Shape, ShapeError, Size, Weights, times
 
 
@@ -16,7 +16,7 @@ class Linear(Op):
     op: Literal["linear"]
     out_features: Size
     bias: bool = True
-    init: Init = Init()
+    init: Init = NO_INIT
 
     def output_shape(self, *shapes: Shape) -> Shape:
         if len(shapes[0]) != 1:
