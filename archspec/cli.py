@@ -50,6 +50,7 @@ class Target(StrEnum):
 
     torch = "torch"
     keras = "keras"
+    numpy = "numpy"
 
 
 def main() -> NoReturn:

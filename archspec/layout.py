@@ -59,9 +59,12 @@ def _fit(text: str, indent: int, tail: str) -> list[str]:
 
 
 def _brackets(text: str) -> tuple[int, int] | None:
-    """Return where the first bracket pair that holds something opens and closes; None if there is none."""
+    """Return where the value's first bracket pair that holds something opens and closes; None if there is none."""
+    value = text.find(" = ")
     depth, start = 0, -1
     for i, c in _outside_strings(text):
+        if i < value:
+            continue
         if c in "([{":
             if depth == 0:
                 start = i

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 
 BACKENDS = ("tensorflow", "jax", "torch")
-ALL_TARGETS = ("torch", "keras", *(f"keras-{backend}" for backend in BACKENDS))
+ALL_TARGETS = ("torch", "keras", "numpy", *(f"keras-{backend}" for backend in BACKENDS))
 
 Progress = Callable[[str, str], None]  # (target, what it does now)
 
@@ -120,6 +120,7 @@ def verify(
         files = {target: _file(graph, target, texts[target], generated, room) for target in workers.targets}
         canonical.save(canonical.loud(graph, seed) if weights is None else weights, room / "weights.safetensors")
         np.save(room / "torch.npy", inputs)
+        np.save(room / "numpy.npy", inputs)
         np.save(room / "keras.npy", np.ascontiguousarray(inputs.transpose(0, 2, 3, 1)))
 
         def run(target: str) -> dict[str, dict[str, Any]]:

@@ -15,7 +15,8 @@ from archspec.verify import Workers
 ROOT = Path(__file__).parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
 OP_SPECS = sorted((ROOT / "specs" / "ops").glob("*.yaml"))
-TARGETS = ("torch", "keras")
+TARGETS = ("numpy", "torch", "keras")  # NumPy's plain text is the reference of the others
+FRAMEWORKS = ("torch", "keras")
 
 
 def spec(layers: str, size: str = "{channels: 6, height: 9, width: 7}", head: str = "") -> Source:
@@ -26,7 +27,7 @@ def spec(layers: str, size: str = "{channels: 6, height: 9, width: 7}", head: st
 
 @pytest.fixture(scope="session")
 def workers() -> Iterator[Workers]:
-    """The processes of PyTorch and Keras, started once."""
+    """The processes of NumPy, PyTorch and Keras, started once."""
     for name in ("torch", "keras", "tensorflow"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")

@@ -135,6 +135,8 @@ def test_generate_writes_the_targets_asked_for(tmp_path: Path) -> None:
 
     assert [p.name for p in (tmp_path / "one" / "alexnet").iterdir()] == ["keras_model.py"]
     assert len(list((tmp_path / "two" / "alexnet").iterdir())) == 2
+    run("generate", ALEXNET, "--out", tmp_path / "all")
+    assert len(list((tmp_path / "all" / "alexnet").iterdir())) == 3
 
 
 def test_generate_leaves_what_stands_when_a_spec_is_at_fault(tmp_path: Path) -> None:
@@ -222,6 +224,6 @@ def test_an_installed_wheel_generates_in_an_empty_folder(tmp_path: Path) -> None
 
     assert found.stdout.startswith(str(site))
     assert ran.returncode == 0, ran.stderr
-    for name in ("torch_model.py", "keras_model.py"):
+    for name in ("torch_model.py", "keras_model.py", "numpy_model.py"):
         made = (empty / "generated" / "alexnet" / name).read_text()
         assert made == (ROOT / "generated" / "alexnet" / name).read_text()

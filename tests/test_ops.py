@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import OP_SPECS, ROOT, spec
+from conftest import FRAMEWORKS, OP_SPECS, ROOT, spec
 
 import archspec
 from archspec import ops
@@ -164,8 +164,11 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("op", "field"), FIELDS)
+@pytest.mark.parametrize(
+    ("op", "field", "target"),
+    # The NumPy target is forward only: it is given its weights and draws none.
+    [(op, field, target) for op, field in FIELDS for target in TARGETS if (field, target) != ("init", "numpy")],
+)
 def test_every_attribute_reaches_every_targets_text(op: str, field: str, target: str) -> None:
     """Two specs that differ in one attribute of one layer differ in what is generated."""
     text = (ROOT / "specs" / "ops" / f"{op}.yaml").read_text()
@@ -255,7 +258,7 @@ RULE_VALUES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", FRAMEWORKS)
 @pytest.mark.parametrize(("rule", "field"), [(rule, field) for rule, fields in RULE_VALUES.items() for field in fields])
 def test_every_field_of_every_rule_reaches_every_targets_text(rule: str, field: str, target: str) -> None:
     """As for ops: a rule's field that is said is written."""

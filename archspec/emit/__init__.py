@@ -6,7 +6,7 @@ from archspec.graph import Graph
 
 __all__ = ["TARGETS", "emit", "flattened_maps"]
 
-TARGETS = {"torch": "torch_model.py", "keras": "keras_model.py"}
+TARGETS = {"torch": "torch_model.py", "keras": "keras_model.py", "numpy": "numpy_model.py"}
 
 
 def emit(graph: Graph, target: str) -> str:

@@ -35,7 +35,7 @@ class Net:
         self.totals = analysis.totals(graph)
         readers = _readers(graph)
         self.flattened = flattened_maps(graph)
-        self.classifier = _classifier(graph, readers)
+        self.classifier = _classifier(graph, readers) if target in ("torch", "keras") else None
         order = {node: i for i, node in enumerate((graph.input, *graph.nodes))}
         # One running variable, as a person writes it, unless another layer than the next reads a result.
         self.running = {node for node in order if [order[reader] for reader in readers[node]] == [order[node] + 1]} | {
@@ -48,6 +48,8 @@ class Net:
     @property
     def input_variable(self) -> str:
         """The variable of the network's input."""
+        if self.target == "numpy":
+            return 'y["input"]'
         return "x" if self.target == "torch" and self.graph.input in self.running else "inputs"
 
     @cached_property
@@ -85,6 +87,16 @@ class Net:
         """Whether the text refers to a module."""
         texts = (*self.definitions, *(layer.module for layer in self.layers))
         return any(re.search(rf"\b{module}\.", text) for text in texts)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether a window slides over maps anywhere."""
+        return any(self.by_op(op) for op in ("avg_pool2d", "conv2d", "max_pool2d"))
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether anything has a height and a width."""
+        return self.has_windows or bool(self.by_op("adaptive_avg_pool2d"))
 
     @property
     def multipliers(self) -> Multipliers | None:
@@ -222,6 +234,8 @@ class Layer:
     @property
     def variable(self) -> str:
         """The variable of its result. An expression has no module to look at, so its result always has its own name."""
+        if self.net.target == "numpy":
+            return f'y["{self.name}"]'
         nameless = not self.module and self.node is not self.net.graph.output
         return self.name if nameless or self.node not in self.net.running else "x"
 
@@ -240,6 +254,15 @@ class Layer:
         """The variables that it reads."""
         of = self.net.of
         return [of[node].variable if node in of else self.net.input_variable for node in self.node.inputs]
+
+    @property
+    def inputs_tuple(self) -> Code:
+        """The variables that it reads, as a tuple."""
+        return Code(f"({', '.join(self.inputs)})")
+
+    def weight(self, kind: str) -> Code | None:
+        """Return the variable of its canonical `weight` or `bias`; None if it has none."""
+        return Code(f'w["{self.name}.{kind}"]') if kind in self.node.weights else None
 
     @property
     def reads(self) -> str:
@@ -312,7 +335,7 @@ def _laid_out(shape: Shape, target: str) -> Shape:
 def shape_text(shape: Shape, target: str, channels: int | str | None = None) -> str:
     """Return `(N, C, H, W)`, or for Keras `(N, H, W, C)`, with the numbers in."""
     first, *rest = ("N", str(shape[0] if channels is None else channels), *map(str, shape[1:]))
-    return f"({first}, {', '.join(rest if target == 'torch' else [*rest[1:], rest[0]])})"
+    return f"({first}, {', '.join([*rest[1:], rest[0]] if target == 'keras' else rest)})"
 
 
 ELEMENTWISE = frozenset({"dropout", "relu"})  # ops that treat every value alike, wherever it stands
