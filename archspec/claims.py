@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from archspec import analysis
-from archspec.graph import Graph, load
+from archspec.graph import Graph, Node, load
 from archspec.ops.base import times
 from archspec.source import Diagnostic, SpecError
 from archspec.spec import Claim
@@ -46,7 +47,38 @@ def verdicts(graph: Graph) -> list[Verdict]:
 
     Raises SpecError where a claim compares with a spec that is not there or at fault itself.
     """
-    return [_verdict(graph, claim, i) for i, claim in enumerate(graph.spec.claims)]
+    if not graph.spec.claims:
+        return []
+    named = {node.name: node for node in graph.nodes}
+
+    @cache
+    def whole(subject: str) -> Any:
+        return _computed(graph, graph.nodes, subject)
+
+    @cache
+    def other(name: str, subject: str, i: int) -> Any:
+        neighbour = _other(graph, name, i)
+        return _computed(neighbour, neighbour.nodes, subject)
+
+    found = []
+    for i, claim in enumerate(graph.spec.claims):
+        (subject,) = claim.subjects
+        what = f"{'+'.join(claim.layers)} {subject}".strip()
+        nodes = tuple(named[name] for name in dict.fromkeys(claim.layers))
+        computed = _computed(graph, nodes, subject) if nodes else whole(subject)
+        if claim.times:
+            what += f", times {claim.times.removesuffix('.yaml')}'s"
+            unit = other(claim.times, subject, i)
+            if isinstance(unit, list) or not unit:
+                message = f"{claim.times} has no {subject} to compare with"
+                raise SpecError([graph.source.error("claim", message, ("claims", i, "times"))])
+            computed = computed / unit
+        claimed = getattr(claim, subject)
+        slack = 0.0 if isinstance(claimed, list) else tolerance(claimed, about=bool(_ABOUT.search(claim.says)))
+        if isinstance(claimed, float) and claimed == int(claimed):
+            claimed = int(claimed)
+        found.append(Verdict(claim, what, claimed, computed, slack))
+    return found
 
 
 def faults(graph: Graph, found: list[Verdict]) -> Iterator[Diagnostic]:
@@ -79,27 +111,8 @@ def shown(value: Any) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:,.4g}"
 
 
-def _verdict(graph: Graph, claim: Claim, i: int) -> Verdict:
-    (subject,) = claim.subjects
-    claimed = getattr(claim, subject)
-    what = f"{'+'.join(claim.layers)} {subject}".strip()
-    computed = _computed(graph, claim.layers, subject)
-    if claim.times:
-        what += f", times {claim.times.removesuffix('.yaml')}'s"
-        other = _computed(_other(graph, claim.times, i), [], subject)
-        if isinstance(other, list) or not other:
-            message = f"{claim.times} has no {subject} to compare with"
-            raise SpecError([graph.source.error("claim", message, ("claims", i, "times"))])
-        computed = computed / other
-    if isinstance(claimed, float) and claimed == int(claimed):
-        slack = tolerance(claimed, about=bool(_ABOUT.search(claim.says)))
-        return Verdict(claim, what, int(claimed), computed, slack)
-    slack = 0.0 if isinstance(claimed, list) else tolerance(claimed, about=bool(_ABOUT.search(claim.says)))
-    return Verdict(claim, what, claimed, computed, slack)
-
-
-def _computed(graph: Graph, layers: list[str], subject: str) -> Any:
-    nodes = [node for node in graph.nodes if node.name in layers] if layers else list(graph.nodes)
+def _computed(graph: Graph, nodes: tuple[Node, ...], subject: str) -> Any:
+    """Return what a claim about `subject` of `nodes` is held against."""
     if subject == "input_shape":
         return list(nodes[0].input_shapes[0])
     if subject == "output_shape":

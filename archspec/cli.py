@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -55,11 +56,23 @@ class Target(StrEnum):
 
 def main() -> NoReturn:
     """Run the command; exit 0 for good, 1 if a spec or what it claims is at fault, 2 if the command line is."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a terminal cannot show it spells
+    status: str | int | None = 0
     try:
-        app()
+        try:
+            app()
+        except SystemExit as end:
+            status = end.code
+        sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(0)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        print(f"archspec: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)
+        status = 2
+    sys.exit(status)
 
 
 @app.callback(invoke_without_command=True)
@@ -179,8 +192,8 @@ def generate(
         raise typer.Exit(_compare(files))
     try:
         write(files.items(), out)
-    except OSError as error:
-        _usage(f"cannot write {error.filename or out}: {error.strerror or error}")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        _usage(f"cannot write below {out}: {getattr(error, 'strerror', None) or error}")
     for path in files:
         print(path)
 
@@ -194,7 +207,9 @@ def verify(
     ),
     batch: Annotated[int, typer.Option(min=1, help="Samples.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the data.")] = 0,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that one job of one target may take.")] = 600,
+    timeout: Annotated[
+        float, typer.Option(min=1, max=10**6, help="Seconds that one job of one target may take.")
+    ] = 600,
 ) -> None:
     """Run the generated code of every target on the same weights and data, and compare every layer."""
     try:
@@ -217,6 +232,8 @@ def verify(
             except SpecError as error:
                 status = max(status, _complain(error))
                 continue
+            except (MemoryError, OSError) as error:
+                _usage(str(error))
             show_evidence(evidence)
             if any(failure.missing for failure in evidence.failures):
                 raise typer.Exit(2)
@@ -239,7 +256,13 @@ def show_evidence(evidence: Evidence) -> None:
     for target, dtype in heads:
         table.add_column(f"{target}\n{dtype}", justify="right")
     for row in evidence.rows:
-        cells = [Text(d.fault or f"{d.relative:.1e}", "green" if d.agrees else "bold red") for d in row.differences]
+        cells = [
+            Text(
+                d.fault or ("all zeros" if d.blind else f"{d.relative:.1e}"),
+                "yellow" if d.blind else "green" if d.agrees else "bold red",
+            )
+            for d in row.differences
+        ]
         table.add_row(row.node.name, row.node.op.op, *cells)
     if evidence.rows:
         console.print(table)
@@ -307,12 +330,16 @@ def _load(paths: list[Path]) -> tuple[list[Graph], int]:
 
 def _specs(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
-        if path.is_dir():
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:  # a name that no file can have
+            _usage(f"cannot read {str(path)[:60]}: {error.strerror}")
+        if is_folder:
             found = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
             if not found:
                 _usage(f"no specs in the folder {path}")
             yield from found
-        elif not path.exists():
+        elif not exists:
             _usage(f"no spec {path}" if path != Path("specs") else "no folder specs/ here: name a spec")
         else:
             yield path
@@ -338,7 +365,7 @@ def _compare(files: dict[Path, str]) -> int:
 
     differs = 0
     for path, text in files.items():
-        standing = path.read_text(encoding="utf-8") if path.is_file() else ""
+        standing = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         if standing != text:
             differs = 1
             old, new = standing.splitlines(keepends=True), text.splitlines(keepends=True)

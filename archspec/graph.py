@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from archspec.inits import NO_INIT, Init
@@ -10,6 +11,8 @@ from archspec.ops import Input, Op, Shape, ShapeError
 from archspec.ops.base import Weights
 from archspec.source import Source, SpecError
 from archspec.spec import Spec, parse
+
+MAX_VALUES = 2**53  # in one tensor: more than any machine holds, and still a number to read
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -106,8 +109,12 @@ def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
         raise SpecError([source.error("inputs", message, ("layers", i, "from" if op.from_ else "op"))])
     shapes = tuple(node.output_shape for node in inputs)
     try:
+        shape = op.output_shape(*shapes)
+        weights = op.weights(*shapes)
+        if max(map(prod, (shape, *weights.values()))) > MAX_VALUES:
+            raise ShapeError("too-large", f"gives or learns more than {MAX_VALUES:,} values")
         learns_before = any(node.learns_before or node.weights for node in inputs)
-        return Node(op, inputs, op.output_shape(*shapes), op.weights(*shapes), learns_before)
+        return Node(op, inputs, shape, weights, learns_before)
     except ShapeError as fault:
         field = fault.field if fault.field and fault.field in source.data["layers"][i] else "op"
         raise SpecError([source.error(fault.code, f"{op.name}: {fault}", ("layers", i, field))]) from None

@@ -3,11 +3,12 @@
 from math import prod, sqrt
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# As much as a float32 holds, squared.
+Finite = Annotated[float, Field(ge=-1e15, le=1e15)]
+Positive = Annotated[float, Field(ge=1e-15, le=1e15)]
 
 
 class Distribution(NamedTuple):
@@ -109,6 +110,12 @@ class Uniform(_Rule):
     a: Finite = 0.0
     b: Finite = 1.0
 
+    @model_validator(mode="after")
+    def _in_order(self) -> "Uniform":
+        if self.a >= self.b:
+            raise PydanticCustomError("wrong-value", "must have its a below its b")
+        return self
+
     def distribution(self, weight: tuple[int, ...]) -> Distribution:
         return Distribution("uniform", self.a, self.b)
 
@@ -191,6 +198,8 @@ def _written(value: Any) -> Any:
         return {"rule": value}
     if isinstance(value, dict) and len(value) == 1:
         ((rule, fields),) = value.items()
+        if isinstance(fields, dict) and "rule" in fields:
+            raise PydanticCustomError("wrong-value", "must not have a key 'rule': that is the word before it")
         if not isinstance(fields, dict):
             fields = {} if fields is None else {"value": fields}
         return {**fields, "rule": rule}

@@ -46,16 +46,27 @@ def _fit(text: str, indent: int, tail: str) -> list[str]:
     pad = " " * indent
     if len(pad) + len(text) + len(tail) <= WIDTH:
         return [pad + text + tail]
+    head, _, terms = text.partition(" = ")
+    if " + " in terms and "(" not in terms:  # a sum
+        first, *others = terms.split(" + ") if len(pad) + 4 + len(terms) > WIDTH else [terms]
+        return [f"{pad}{head} = (", f"{pad}    {first}", *(f"{pad}    + {term}" for term in others), f"{pad}){tail}"]
     if brackets := _brackets(text):
         # A part a line, each with a comma: the last one's keeps ruff from putting them together again.
         start, end = brackets
         body = [line for part in _split(text[start + 1 : end]) for line in _fit(part, indent + 4, ",")]
-        return [pad + text[: start + 1], *body, pad + text[end:] + tail]
-    head, _, terms = text.partition(" = ")
-    if " + " in terms:
-        first, *others = terms.split(" + ") if len(pad) + 4 + len(terms) > WIDTH else [terms]
-        return [f"{pad}{head} = (", f"{pad}    {first}", *(f"{pad}    + {term}" for term in others), f"{pad}){tail}"]
+        return [pad + text[: start + 1], *body, *_rest(text[end:], indent, tail)]
     return [pad + text + tail]
+
+
+def _rest(text: str, indent: int, tail: str) -> list[str]:
+    """Return the lines of what follows on a closing bracket: mostly one, unless what is called next is long too."""
+    pad = " " * indent
+    brackets = _brackets(text[1:])
+    if len(pad) + len(text) + len(tail) <= WIDTH or brackets is None:
+        return [pad + text + tail]
+    start, end = brackets[0] + 1, brackets[1] + 1
+    body = [line for part in _split(text[start + 1 : end]) for line in _fit(part, indent + 4, ",")]
+    return [pad + text[: start + 1], *body, *_rest(text[end:], indent, tail)]
 
 
 def _brackets(text: str) -> tuple[int, int] | None:

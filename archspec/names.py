@@ -40,26 +40,30 @@ KERAS_NAMES = frozenset(
     """.split()
 )
 
-# What the templates themselves say inside the functions where layers' names become variables.
-TEMPLATE_NAMES = frozenset(
-    "F Tensor init initializers keras layer math model nn np num_classes ops self torch x".split()
-)
-
 # What stands at the top of a generated file; a spec's name becomes a class there.
 TEMPLATE_CLASSES = frozenset(
     """
-    F GroupedLocalResponseNorm LocalResponseNorm PaddedAveragePooling2D PaddedMaxPooling2D Split Tensor
-    WithinChannelResponseNorm
+    Array F GroupedLocalResponseNorm LocalResponseNorm NDArray PaddedAveragePooling2D PaddedMaxPooling2D Pair Sides
+    Split Tensor WithinChannelResponseNorm
     """.split()
 )
 
-_LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_SPEC = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# What the templates themselves say inside the functions where layers' names become variables or attributes, and what
+# Keras calls a model's input.
+TEMPLATE_NAMES = TEMPLATE_CLASSES | frozenset(
+    """
+    F Tensor init initializers input_layer keras layer math model nn np num_classes ops parameter_groups
+    reset_parameters self torch x
+    """.split()
+)
+
+_LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+_SPEC = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def _layer_name(name: str) -> str:
     if not _LAYER.fullmatch(name):
-        message = "must be letters, digits and underscores, a letter first, 64 at most"
+        message = "must be letters, digits and underscores, a letter first, 32 at most"
         raise PydanticCustomError("bad-name", message)
     if name == "input":
         raise PydanticCustomError("reserved-name", "is what the network reads: call the layer something else")
@@ -77,7 +81,7 @@ def _layer_name(name: str) -> str:
 
 def _spec_name(name: str) -> str:
     if not _SPEC.fullmatch(name):
-        message = "must be lower-case letters, digits and underscores, a letter first, 64 at most"
+        message = "must be lower-case letters, digits and underscores, a letter first, 40 at most"
         raise PydanticCustomError("bad-name", message)
     if keyword.iskeyword(name) or class_name(name) in TEMPLATE_CLASSES or class_name(name) in ("None", "True", "False"):
         raise PydanticCustomError("reserved-name", "is a word of the generated code's own: call the network otherwise")

@@ -44,7 +44,7 @@ class Diagnostic:
 
     def __str__(self) -> str:
         line, column, width = self.span
-        head = f"{self.path}:{line + 1}:{column + 1}: error[{self.code}]: {self.message}"
+        head = _printable(f"{self.path}:{line + 1}:{column + 1}: error[{self.code}]: {self.message}")
         if not self.excerpt:
             return head
         # Tabs stay tabs under tabs, and wide characters take two columns, so that the caret stands where it should.
@@ -95,7 +95,7 @@ class Source:
 
     def error(self, code: str, message: str, loc: Loc, *, key: bool = False) -> Diagnostic:
         """Return a diagnostic at `loc`, on its key instead of its value if `key`."""
-        return _diagnostic(self.text, self.path, self.span(loc, key=key), code, message)
+        return _diagnostic(self._lines, self.path, self.span(loc, key=key), code, message)
 
     def span(self, loc: Loc, *, key: bool = False) -> Span:
         """Return where `loc` stands, or else the nearest thing around it that does stand somewhere."""
@@ -103,6 +103,10 @@ class Source:
             if place := self._places.get(loc[:end]):
                 return place[0] if key and end == len(loc) else place[1]
         return Span(0, 0)
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return _BREAK.split(self.text)
 
     @cached_property
     def _places(self) -> dict[Loc, tuple[Span, Span]]:
@@ -331,8 +335,9 @@ def _span(event: Any) -> Span:
     return Span(start.line, start.column, max(1, width))
 
 
-def _diagnostic(text: str, path: str, span: Span, code: str, message: str) -> Diagnostic:
-    lines = _BREAK.split(text, maxsplit=span.line + 1)
+def _diagnostic(text: str | list[str], path: str, span: Span, code: str, message: str) -> Diagnostic:
+    """Return a diagnostic with its line, of a text or of its lines."""
+    lines = _BREAK.split(text, maxsplit=span.line + 1) if isinstance(text, str) else text
     line = lines[span.line] if span.line < len(lines) else ""
     if len(line) <= 200:
         return Diagnostic(path, span, code, message, line)

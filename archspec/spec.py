@@ -37,6 +37,7 @@ def _layers(value: Any) -> list[str]:
 
 
 Number = Annotated[int | float, PlainValidator(_number)]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
 Dims = Annotated[list[int], PlainValidator(_dims)]
 Layers = Annotated[list[str], PlainValidator(_layers)]
 
@@ -100,8 +101,8 @@ class Multiplier(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    lr: Number = 1.0
-    decay: Number = 1.0
+    lr: Factor = 1.0
+    decay: Factor = 1.0
 
 
 class Multipliers(BaseModel):
@@ -172,7 +173,7 @@ def _names(source: Source) -> list[Diagnostic]:
         for j, read in enumerate(reads if isinstance(reads, list) else [reads]):
             if isinstance(read, str) and read not in seen:
                 loc: Loc = ("layers", i, "from", j) if isinstance(reads, list) else ("layers", i, "from")
-                near = _near(read, seen)
+                near = _near(read, seen) if len(faults) < 50 else ""  # looking is slow
                 faults.append(source.error("unknown-layer", f"no layer {shown(read)} above this one{near}", loc))
         name = layer.get("name")
         if isinstance(name, str):

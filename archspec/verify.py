@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archspec import analysis
 from archspec import weights as canonical
 from archspec.emit import TARGETS, emit, flattened_maps
 from archspec.graph import Graph, Node
@@ -52,6 +54,7 @@ class Difference:
     dtype: str
     relative: float  # largest absolute difference over the reference's largest magnitude; nan where there is no number
     fault: str = ""  # what keeps them from being compared: a layer that is missing, another shape, no numbers
+    blind: bool = False  # both are zeros throughout: equal, but nothing could have been seen
 
     @property
     def agrees(self) -> bool:
@@ -107,10 +110,12 @@ def verify(
 
     Each target's generated file runs in its worker: the one below `generated` if it stands there, or else what the spec
     gives now. `weights` are canonical, `loud` ones from `seed` unless given; `inputs` are (N, C, H, W), noise of the
-    scale of pixels less their mean unless given. Raises SpecError where a target cannot spell the network.
+    scale of pixels less their mean unless given. Raises SpecError where a target cannot spell the network, and
+    MemoryError where this machine cannot hold it.
     """
     import numpy as np
 
+    _fits(graph, batch, len(workers.targets))
     texts = {target: emit(graph, kind(target)) for target in workers.targets}
     if inputs is None:
         pixels = np.random.default_rng(seed).uniform(0, 255, (batch, *graph.input.output_shape))
@@ -144,7 +149,7 @@ def verify(
             return outputs
 
         found = workers.all(run)
-        stale = tuple(t for t in workers.targets if files[t].read_text(encoding="utf-8") != texts[t])
+        stale = tuple(t for t in workers.targets if files[t].read_bytes() != texts[t].encode())
     results = {target: result for target, result in found.items() if not isinstance(result, WorkerError)}
     return Evidence(
         graph=graph,
@@ -156,6 +161,17 @@ def verify(
         failures=tuple(result for result in found.values() if isinstance(result, WorkerError)),
         outputs={target: outputs["float32"].get(graph.output.name) for target, outputs in results.items()},
     )
+
+
+def _fits(graph: Graph, batch: int, targets: int) -> None:
+    """Raise MemoryError if the weights and all layers' outputs, in float64, are more than this machine has."""
+    total = analysis.totals(graph)
+    values = prod(graph.input.output_shape) + total.activation_bytes // analysis.FLOAT32
+    needed = 8 * targets * (total.params + batch * values)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+    if needed > memory:
+        gib = f"{needed / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f}"
+        raise MemoryError(f"{graph.name}: {targets} targets at a batch of {batch:,} take at least {gib}")
 
 
 def _file(graph: Graph, target: str, text: str, generated: Path | None, room: Path) -> Path:
@@ -186,7 +202,14 @@ def _rows(graph: Graph, loaded: dict[str, dict[str, dict[str, Any]]]) -> tuple[R
         Row(
             node,
             tuple(
-                _difference(target, dtype, value(reference, dtype, node), value(target, dtype, node), node)
+                _difference(
+                    target,
+                    dtype,
+                    value(reference, dtype, node),
+                    value(target, dtype, node),
+                    node,
+                    is_output=node is graph.output,
+                )
                 for target in others
                 for dtype in TOLERANCES
             ),
@@ -205,7 +228,7 @@ def _channels_first(array: Any, node: Node, turned: dict[Node, tuple[int, ...]])
     return array
 
 
-def _difference(target: str, dtype: str, a: Any, b: Any, node: Node) -> Difference:
+def _difference(target: str, dtype: str, a: Any, b: Any, node: Node, *, is_output: bool) -> Difference:
     import numpy as np
 
     def fault(message: str) -> Difference:
@@ -220,9 +243,9 @@ def _difference(target: str, dtype: str, a: Any, b: Any, node: Node) -> Differen
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return fault("is not finite")
     scale = float(abs(a).max())
-    if scale == 0:
-        return fault("is all zeros: nothing could be seen in it")
-    return Difference(target, dtype, float(abs(a - b).max()) / scale)
+    if scale == 0 and not b.any():
+        return fault("is all zeros: nothing could be seen") if is_output else Difference(target, dtype, 0.0, blind=True)
+    return Difference(target, dtype, float(abs(a - b).max()) / scale if scale else float("inf"))
 
 
 def _shape(shape: Any) -> str:

@@ -15,6 +15,7 @@ from archspec.verify import Workers
 ROOT = Path(__file__).parent.parent
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
 OP_SPECS = sorted((ROOT / "specs" / "ops").glob("*.yaml"))
+FOUND = sorted((ROOT / "tests" / "found").glob("*.yaml"))  # what once went wrong, a spec each
 TARGETS = ("numpy", "torch", "keras")  # NumPy's plain text is the reference of the others
 FRAMEWORKS = ("torch", "keras")
 

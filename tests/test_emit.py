@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import OP_SPECS, ROOT, SPECS, spec
+from conftest import FOUND, OP_SPECS, ROOT, SPECS, spec
 
 import archspec
 from archspec.emit import TARGETS, emit
@@ -20,7 +20,7 @@ from archspec.names import KERAS_NAMES, TORCH_NAMES, class_name
 def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every spec of this repository in every target."""
     out = tmp_path_factory.mktemp("generated")
-    graphs = [archspec.load(path) for path in (*SPECS, *OP_SPECS)]
+    graphs = [archspec.load(path) for path in (*SPECS, *OP_SPECS, *FOUND)]
     write([(out / g.name / file, emit(g, target)) for g in graphs for target, file in TARGETS.items()], out)
     return out
 

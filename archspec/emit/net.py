@@ -149,7 +149,13 @@ class Net:
                     listed.append((f"name {where}", rule, layers[0]))
         if general and complete:
             general[-1] = ("", *general[-1][1:])
-        return listed + general
+        merged: list[tuple[str, Rule | BiasRule, Layer]] = []
+        for branch in listed + general:
+            if merged and merged[-1][1] == branch[1]:  # as the one before it
+                before = merged.pop()
+                branch = (f"{before[0]} or {branch[0]}" if branch[0] else "", *branch[1:])
+            merged.append(branch)
+        return merged
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,13 +324,17 @@ class Layer:
     @property
     def needs_means(self) -> bool:
         """Whether Keras' means are others: it counts no padding, and has none that is not `same`."""
-        plain = self.whole_sides == ((0, 0), (0, 0)) or (self.is_same and not self.op.count_include_pad)
-        return not plain
+        return self.has_edges and not (self.is_same and self.counted_sides == ((0, 0), (0, 0)))
+
+    @property
+    def has_edges(self) -> bool:
+        """Whether any window reaches over the edge of the maps."""
+        return self.whole_sides != ((0, 0), (0, 0))
 
     @property
     def needs_sides(self) -> bool:
         """Whether neither `valid` nor `same` gives exactly these windows."""
-        return self.whole_sides != ((0, 0), (0, 0)) and not self.is_same
+        return self.has_edges and not self.is_same
 
 
 def _laid_out(shape: Shape, target: str) -> Shape:
@@ -353,10 +363,12 @@ def flattened_maps(graph: Graph) -> dict[Node, Shape]:
     for flatten in graph.nodes:
         if flatten.op.op != "flatten" or len(flatten.input_shapes[0]) != 3:
             continue
-        reached, front = [flatten], [flatten]
+        reached, front = {flatten}, [flatten]
         while front:
-            front = [reader for node in front if node.op.op != "linear" for reader in readers[node]]
-            reached += front
+            node = front.pop()
+            fresh = [] if node.op.op == "linear" else [r for r in readers[node] if r not in reached]
+            reached.update(fresh)
+            front += fresh
         if all(node.op.op in ELEMENTWISE | {"flatten", "linear"} for node in reached) and (
             graph.output not in reached or graph.output.op.op == "linear"
         ):

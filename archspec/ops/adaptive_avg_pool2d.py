@@ -1,6 +1,6 @@
 """adaptive_avg_pool2d: means of as many windows as are asked for."""
 
-from math import prod
+from math import gcd, prod
 from typing import Literal
 
 from archspec.ops.base import Counts, Op, Pair, Shape, Weights, maps
@@ -23,11 +23,11 @@ class AdaptiveAvgPool2d(Op):
         return {}
 
     def _read(self, shape: Shape) -> int:
-        """Return how many values all windows read together: some are in two of them."""
-        rows, columns = (
-            sum(-(-(i + 1) * size // out) - i * size // out for i in range(out))
-            for size, out in zip(shape[1:], self.output_size, strict=True)
-        )
+        """Return how many values all windows read together: some are in two of them.
+
+        Along an axis the sum over i of ceil((i + 1) n / m) - floor(i n / m), which is n + m - gcd(n, m).
+        """
+        rows, columns = (n + m - gcd(n, m) for n, m in zip(shape[1:], self.output_size, strict=True))
         return shape[0] * rows * columns
 
     def counts(self, *shapes: Shape) -> Counts:

@@ -23,9 +23,9 @@ class LocalResponseNorm(Op):
 
     op: Literal["local_response_norm"]
     size: Size
-    alpha: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
-    beta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.75
-    k: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    alpha: Annotated[float, Field(ge=0, le=1e15)] = 1e-4
+    beta: Annotated[float, Field(ge=0, le=100)] = 0.75
+    k: Annotated[float, Field(ge=1e-15, le=1e15)] = 1.0
     groups: Size = 1
     norm_region: Literal["across_channels", "within_channel"] = "across_channels"
 

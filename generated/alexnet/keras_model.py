@@ -36,7 +36,8 @@ class LocalResponseNorm(layers.Layer):
 
     def call(self, x):
         scale = self.neighbours * (self.alpha / self.size)
-        squares = ops.square(x) @ ops.convert_to_tensor(scale, x.dtype)
+        scale = ops.convert_to_tensor(scale, x.dtype)
+        squares = ops.tensordot(ops.square(x), scale, axes=1)
         return x / (self.k + squares) ** self.beta
 
     def get_config(self):

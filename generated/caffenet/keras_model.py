@@ -36,7 +36,8 @@ class LocalResponseNorm(layers.Layer):
 
     def call(self, x):
         scale = self.neighbours * (self.alpha / self.size)
-        squares = ops.square(x) @ ops.convert_to_tensor(scale, x.dtype)
+        scale = ops.convert_to_tensor(scale, x.dtype)
+        squares = ops.tensordot(ops.square(x), scale, axes=1)
         return x / (self.k + squares) ** self.beta
 
     def get_config(self):
@@ -126,8 +127,8 @@ def CaffeNet(num_classes: int = 1000) -> keras.Model:
 def multipliers(model: keras.Model) -> list[tuple[float, float]]:
     """Return the factors of learning rate and decay of each trainable variable."""
     kinds = {
-        "kernel": (1, 1),
-        "bias": (2, 0),
+        "kernel": (1.0, 1.0),
+        "bias": (2.0, 0.0),
     }
     return [kinds[variable.name] for variable in model.trainable_variables]
 
