@@ -7,14 +7,17 @@ import gc
 import io
 import os
 import sys
+import types
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
-# The start is most of what `check` takes. Looking for pydantic's plugins reads the names of all installed packages, and
-# there is nothing to collect among freshly imported modules.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+# The start is most of what `check` takes. pydantic looks for plugins in the metadata of all installed packages: what
+# reads those is not imported if their loader is there already. And freshly imported modules hold nothing to collect.
+_no_plugins = types.ModuleType("pydantic.plugin._loader")
+vars(_no_plugins)["get_plugins"] = tuple
+sys.modules.setdefault(_no_plugins.__name__, _no_plugins)
 gc.disable()
 
 import typer
@@ -72,6 +75,9 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print(f"archspec: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)
         status = 2
+    if isinstance(status, int):
+        sys.stderr.flush()
+        os._exit(status)  # all is written: taking the interpreter apart would be a tenth of the time again
     sys.exit(status)
 
 

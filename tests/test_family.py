@@ -437,5 +437,5 @@ print([(v.name, *m) for v, m in zip(model.trainable_variables, keras_model.multi
 
     assert told == {
         "torch": "[(1, 4, 0.01, 0.0005), (1, 1, 0.02, 0.0)]",
-        "keras": "[('kernel', 1, 1), ('bias', 2, 0)]",
+        "keras": "[('kernel', 1.0, 1.0), ('bias', 2.0, 0.0)]",
     }

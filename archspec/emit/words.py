@@ -49,7 +49,8 @@ def _unless(value: Any, default: Any) -> Any:
 
 def _scaled(name: str, factor: float) -> str:
     """Return the source of a variable times a factor."""
-    return "0.0" if factor == 0 else name if factor == 1 else f"{literal(factor)} * {name}"
+    number = int(factor) if factor == int(factor) else factor
+    return "0.0" if factor == 0 else name if factor == 1 else f"{literal(number)} * {name}"
 
 
 def _square(pair: tuple[int, int]) -> int | tuple[int, int]:

@@ -108,7 +108,7 @@ class AlexNet2012Code(nn.Module):
             },
             {
                 "params": [p for name, p in named if name.endswith("bias")],
-                "lr": 2.0 * lr,
+                "lr": 2 * lr,
                 "weight_decay": 0.0,
             },
         ]

@@ -74,7 +74,7 @@ class AlexNetCaffe(nn.Module):
             },
             {
                 "params": [p for name, p in named if name.endswith("bias")],
-                "lr": 2.0 * lr,
+                "lr": 2 * lr,
                 "weight_decay": 0.0,
             },
         ]
