@@ -55,10 +55,7 @@ def verdicts(graph: Graph) -> list[Verdict]:
     def whole(subject: str) -> Any:
         return _computed(graph, graph.nodes, subject)
 
-    @cache
-    def other(name: str, subject: str, i: int) -> Any:
-        neighbour = _other(graph, name, i)
-        return _computed(neighbour, neighbour.nodes, subject)
+    neighbours: dict[str, Graph] = {}  # read once, however many claims compare with one
 
     found = []
     for i, claim in enumerate(graph.spec.claims):
@@ -68,7 +65,10 @@ def verdicts(graph: Graph) -> list[Verdict]:
         computed = _computed(graph, nodes, subject) if nodes else whole(subject)
         if claim.times:
             what += f", times {claim.times.removesuffix('.yaml')}'s"
-            unit = other(claim.times, subject, i)
+            if claim.times not in neighbours:
+                neighbours[claim.times] = _other(graph, claim.times, i)
+            neighbour = neighbours[claim.times]
+            unit = _computed(neighbour, neighbour.nodes, subject)
             if isinstance(unit, list) or not unit:
                 message = f"{claim.times} has no {subject} to compare with"
                 raise SpecError([graph.source.error("claim", message, ("claims", i, "times"))])

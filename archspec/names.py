@@ -2,7 +2,7 @@
 
 import keyword
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -98,6 +98,14 @@ def _text(text: str) -> str:
     if not text.isprintable() and any(not c.isprintable() and c != "\n" for c in text):
         raise PydanticCustomError("wrong-value", "must be text to be read: no control or invisible characters")
     return " ".join(text.split())
+
+
+def one_or_more(value: Any, what: str) -> list[str]:
+    """Return a name, or a list of them, as a list; `what` the names are of is for the message."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise PydanticCustomError("wrong-value", f"must be the name of {what}, or a list of them")
+    return names
 
 
 LayerName = Annotated[str, AfterValidator(_layer_name)]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from archspec.inits import NO_INIT, Init
-from archspec.names import SpecName, Text
+from archspec.names import SpecName, Text, one_or_more
 from archspec.ops import AnyOp, Input
 from archspec.source import Diagnostic, Loc, Source, SpecError, shown
 
@@ -29,17 +29,10 @@ def _dims(value: Any) -> list[int]:
     return value
 
 
-def _layers(value: Any) -> list[str]:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise PydanticCustomError("wrong-value", "must be the name of a layer, or a list of them")
-    return names
-
-
 Number = Annotated[int | float, PlainValidator(_number)]
 Factor = Annotated[float, Field(ge=0, le=1e6)]
 Dims = Annotated[list[int], PlainValidator(_dims)]
-Layers = Annotated[list[str], PlainValidator(_layers)]
+Layers = Annotated[list[str], PlainValidator(lambda value: one_or_more(value, "a layer"))]
 
 
 # What a claim can be about. Of a layer, or of several together, or else of the whole network.

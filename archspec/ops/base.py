@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
-from archspec.names import LayerName
+from archspec.names import LayerName, one_or_more
 
 Shape = tuple[int, ...]  # (C, H, W) of maps or (F,) of a vector, without the batch
 Weights = dict[str, Shape]  # "weight" and "bias", laid out as PyTorch lays them out
@@ -53,7 +53,9 @@ class Op(BaseModel, ABC):
 
     op: str
     name: LayerName
-    from_: Annotated[tuple[str, ...] | None, PlainValidator(lambda value: _names(value))] = Field(None, alias="from")
+    from_: Annotated[
+        tuple[str, ...] | None, PlainValidator(lambda value: tuple(one_or_more(value, "a layer above")))
+    ] = Field(None, alias="from")
 
     inputs: ClassVar[tuple[int, int]] = (1, 1)  # the fewest and the most it reads
     is_view: ClassVar[bool] = False  # its output is its input's memory under another shape
@@ -113,13 +115,6 @@ def _padding(value: Any) -> tuple[Sides, Sides] | Literal["same"]:
             "wrong-value", "must be a whole number, [height, width], {top, bottom, left, right} or same"
         )
     return (sides[0], sides[1]), (sides[2], sides[3])
-
-
-def _names(value: Any) -> tuple[str, ...] | None:
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise PydanticCustomError("wrong-value", "must be the name of a layer above, or a list of them")
-    return tuple(names)
 
 
 Pair = Annotated[tuple[int, int], PlainValidator(_pair)]  # (height, width)
@@ -188,3 +183,31 @@ def slide(
             "kernel_size",
         )
     return out[0], out[1]
+
+
+class Pool2d(Op):
+    """What the pools share: a window, whose stride is its own size unless given, and where it stands on maps."""
+
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Padding = ((0, 0), (0, 0))
+    ceil_mode: bool = False
+
+    @property
+    def strides(self) -> Pair:
+        """The stride that holds: the one given, or the window's size."""
+        return self.stride or self.kernel_size
+
+    def sides(self, shape: Shape) -> tuple[Sides, Sides]:
+        """Return what surrounds maps of `shape`: ((top, bottom), (left, right))."""
+        return sides(self.padding, shape, self.kernel_size, self.strides)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        channels = maps(shapes[0])[0]
+        padding = self.sides(shapes[0])
+        if any(max(pad) > k // 2 for pad, k in zip(padding, self.kernel_size, strict=True)):
+            raise ShapeError("padding", f"padding is at most half its window of {times(self.kernel_size)}", "padding")
+        return (channels, *slide(shapes[0], self.kernel_size, self.strides, padding, ceil_mode=self.ceil_mode))
+
+    def weights(self, *shapes: Shape) -> Weights:
+        return {}
