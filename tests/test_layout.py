@@ -7,7 +7,7 @@ import keyword
 import subprocess
 import sys
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archspec.layout import Code, call, fit, literal
@@ -18,6 +18,10 @@ from archspec.layout import Code, call, fit, literal
         st.integers() | st.text() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False), st.tuples
     )
 )
+@example('ends in a quote"')
+@example('"\\"')
+@example("back\\slash\\")
+@example("line\nbreak \u2028 \ud800 \U00010000")
 def test_a_literal_is_its_value(value: object) -> None:
     """Whatever a value holds, its source evaluates to it and to nothing else."""
     assert ast.literal_eval(literal(value)) == value
