@@ -97,7 +97,42 @@ def build(source: Source) -> Graph:
         if node.name not in read:
             message = f"{node.name}: nothing reads this layer, and the output is the last layer's, {last.name}"
             raise SpecError([source.error("unread-layer", message, ("layers", i, "name"))])
+    if spec.training and not any(node.weights for node in nodes):
+        raise SpecError([source.error("nothing-to-train", "no layer of this network learns", ("training",), key=True)])
     return Graph(spec, source, first, tuple(nodes))
+
+
+def altered(graph: Graph, node: Node, op: Op | None) -> Graph | None:
+    """Return the network with another op in a node's place, or with the node left out; None if that is no network."""
+    if op is None and (len(node.inputs) != 1 or node.output_shape != node.inputs[0].output_shape):
+        return None
+    made = {graph.input: graph.input}
+    nodes = []
+    for old in graph.nodes:
+        inputs = tuple(made[read] for read in old.inputs)
+        if old is node and op is None:
+            made[old] = inputs[0]
+            continue
+        new = op if old is node and op else old.op
+        assert not isinstance(new, Input)
+        try:
+            made[old] = _place(new, inputs)
+        except ShapeError:
+            return None
+        nodes.append(made[old])
+    if not nodes or nodes[-1] is not made[graph.output]:
+        return None
+    return Graph(graph.spec, graph.source, graph.input, tuple(nodes))
+
+
+def _place(op: Op, inputs: tuple[Node, ...]) -> Node:
+    """Return an op in its place; raise ShapeError where what it reads does not fit it."""
+    shapes = tuple(node.output_shape for node in inputs)
+    shape = op.output_shape(*shapes)
+    weights = op.weights(*shapes)
+    if max(map(prod, (shape, *weights.values()))) > MAX_VALUES:
+        raise ShapeError("too-large", f"gives or learns more than {MAX_VALUES:,} values")
+    return Node(op, inputs, shape, weights, any(node.learns_before or node.weights for node in inputs))
 
 
 def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
@@ -107,14 +142,8 @@ def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
         hint = ": name them in from: [...]" if len(inputs) < least else ""
         message = f"{op.name}: {op.op} reads {count}, not {len(inputs)}{hint}"
         raise SpecError([source.error("inputs", message, ("layers", i, "from" if op.from_ else "op"))])
-    shapes = tuple(node.output_shape for node in inputs)
     try:
-        shape = op.output_shape(*shapes)
-        weights = op.weights(*shapes)
-        if max(map(prod, (shape, *weights.values()))) > MAX_VALUES:
-            raise ShapeError("too-large", f"gives or learns more than {MAX_VALUES:,} values")
-        learns_before = any(node.learns_before or node.weights for node in inputs)
-        return Node(op, inputs, shape, weights, learns_before)
+        return _place(op, inputs)
     except ShapeError as fault:
         field = fault.field if fault.field and fault.field in source.data["layers"][i] else "op"
         raise SpecError([source.error(fault.code, f"{op.name}: {fault}", ("layers", i, field))]) from None

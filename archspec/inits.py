@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from archspec.names import tagged
+
 # As much as a float32 holds, squared.
 Finite = Annotated[float, Field(ge=-1e15, le=1e15)]
 Positive = Annotated[float, Field(ge=1e-15, le=1e15)]
@@ -193,17 +195,7 @@ class TorchDefault(_Rule):
 
 
 def _written(value: Any) -> Any:
-    """Return a rule as written, `zeros` or `{normal: {std: 0.01}}`, as the fields of a model."""
-    if isinstance(value, str):
-        return {"rule": value}
-    if isinstance(value, dict) and len(value) == 1:
-        ((rule, fields),) = value.items()
-        if isinstance(fields, dict) and "rule" in fields:
-            raise PydanticCustomError("wrong-value", "must not have a key 'rule': that is the word before it")
-        if not isinstance(fields, dict):
-            fields = {} if fields is None else {"value": fields}
-        return {**fields, "rule": rule}
-    raise PydanticCustomError("wrong-value", "must be a rule such as zeros or {normal: {std: 0.01}}")
+    return tagged(value, "rule", "zeros or {normal: {std: 0.01}}")
 
 
 Rule = Annotated[

@@ -108,6 +108,20 @@ def one_or_more(value: Any, what: str) -> list[str]:
     return names
 
 
+def tagged(value: Any, tag: str, example: str) -> Any:
+    """Return a choice as written, `zeros` or `{normal: {std: 0.01}}`, as a model's fields with the choice in `tag`."""
+    if isinstance(value, str):
+        return {tag: value}
+    if isinstance(value, dict) and len(value) == 1:
+        ((choice, fields),) = value.items()
+        if isinstance(fields, dict) and tag in fields:
+            raise PydanticCustomError("wrong-value", f"must not have a key '{tag}': that is the word before it")
+        if not isinstance(fields, dict):
+            fields = {} if fields is None else {"value": fields}
+        return {**fields, tag: choice}
+    raise PydanticCustomError("wrong-value", f"must be a {tag} such as {example}")
+
+
 LayerName = Annotated[str, AfterValidator(_layer_name)]
 SpecName = Annotated[str, AfterValidator(_spec_name)]
 Text = Annotated[str, AfterValidator(_text)]  # one line that is printed, and written into docstrings

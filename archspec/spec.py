@@ -12,6 +12,7 @@ from archspec.inits import NO_INIT, Init
 from archspec.names import SpecName, Text, one_or_more
 from archspec.ops import AnyOp, Input
 from archspec.source import Diagnostic, Loc, Source, SpecError, shown
+from archspec.training import Training
 
 MAX_LAYERS = 250_000
 
@@ -118,6 +119,7 @@ class Spec(BaseModel):
     input: Input
     init: Init = NO_INIT
     multipliers: Multipliers | None = None
+    training: Training | None = None
     layers: Annotated[list[AnyOp], Field(min_length=1, max_length=MAX_LAYERS)]
     claims: list[Claim] = []
 
@@ -206,7 +208,8 @@ def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
         loc = (*loc[:2], *loc[3:])  # pydantic puts the op, by which it chose the model, between layer and field
     whose = _whose(loc, source)
     keys = [step for step in loc if isinstance(step, str)]
-    what = f"{whose}{keys[-1]} " if keys and loc[-1:] != loc[1:2] else whose or "a spec "
+    is_item = len(loc) == 2 and isinstance(loc[1], int)  # a whole layer, or claim
+    what = f"{whose}{keys[-1]} " if keys and not is_item else whose or "a spec "
     if kind == "missing":
         return source.error("missing-key", f"{whose}{_owner(loc, source)} needs {loc[-1]}", loc[:-1])
     if kind == "extra_forbidden":
@@ -269,7 +272,10 @@ def _keys(loc: Loc) -> list[str]:
         model = _step(model, step)
         if model is None:
             return []
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [field.alias or name for name, field in model.model_fields.items() if name not in _TAGS]
+
+
+_TAGS = ("rule", "optimizer", "schedule")  # fields that are written as the word before the others
 
 
 def _step(model: Any, step: str | int) -> Any:
@@ -288,7 +294,7 @@ def _step(model: Any, step: str | int) -> Any:
         found = models(model.model_fields[step].annotation) if step in model.model_fields else []
         return found[0] if len(found) == 1 else found
     for choice in choices:
-        for tag in ("op", "rule"):
+        for tag in ("op", *_TAGS):
             if tag in choice.model_fields and step in typing.get_args(choice.model_fields[tag].annotation):
                 return choice
     return None

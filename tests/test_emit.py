@@ -11,7 +11,7 @@ import pytest
 from conftest import FOUND, OP_SPECS, ROOT, SPECS, spec
 
 import archspec
-from archspec.emit import TARGETS, emit
+from archspec.emit import TARGETS, emit, files
 from archspec.files import write
 from archspec.names import KERAS_NAMES, TORCH_NAMES, class_name
 
@@ -21,7 +21,10 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every spec of this repository in every target."""
     out = tmp_path_factory.mktemp("generated")
     graphs = [archspec.load(path) for path in (*SPECS, *OP_SPECS, *FOUND)]
-    write([(out / g.name / file, emit(g, target)) for g in graphs for target, file in TARGETS.items()], out)
+    write(
+        [(out / g.name / name, text) for g in graphs for target in TARGETS for name, text in files(g, target).items()],
+        out,
+    )
     return out
 
 
@@ -42,14 +45,19 @@ def test_generated_pytorch_passes_mypy_strict(generated: Path, tmp_path: Path) -
     pytest.importorskip("torch")
     together = tmp_path / "together"
     together.mkdir()
-    for path in generated.glob("*/torch_model.py"):
-        (together / f"{path.parent.name}.py").write_text(path.read_text())
+    for path in generated.glob("*/torch_*.py"):
+        text = path.read_text().replace("from torch_model import", f"from {path.parent.name}_torch_model import")
+        (together / f"{path.parent.name}_{path.name}").write_text(text)
     tool("mypy", "--strict", *together.glob("*.py"))
 
 
 def test_generated_code_imports_nothing_of_archspec(generated: Path) -> None:
     """The PyTorch files import torch; the Keras files keras and NumPy, and safetensors where weights are loaded."""
-    allowed = {"torch": {"torch"}, "keras": {"keras", "numpy", "safetensors"}, "numpy": {"numpy"}}
+    allowed = {
+        "torch": {"torch", "torch_model"},
+        "keras": {"keras", "math", "numpy", "safetensors", "keras_model"},
+        "numpy": {"numpy"},
+    }
     for path in generated.glob("*/*.py"):
         tree = ast.parse(path.read_text())
         names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}

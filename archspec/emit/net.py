@@ -19,14 +19,18 @@ from archspec.names import class_name
 from archspec.ops import Shape
 from archspec.ops.base import Sides, same
 from archspec.spec import Multipliers
+from archspec.training import Training
+
+FEW = 8  # groups that are better convolutions of their own in Keras, which sends grouped ones through XLA on a CPU
 
 
 class Net:
     """A graph as a target's templates read it: words and decisions, with no arithmetic left to do."""
 
-    def __init__(self, graph: Graph, target: str) -> None:
+    def __init__(self, graph: Graph, target: str, training: Training | None = None) -> None:
         self.graph = graph
         self.target = target
+        self.training = training
         self.name = graph.name
         self.class_name = class_name(graph.name)
         self.source = graph.spec.source
@@ -104,6 +108,34 @@ class Net:
         found = self.graph.spec.multipliers
         plain = found is None or all((m.lr, m.decay) == (1, 1) for m in (found.weight, found.bias))
         return None if plain or not self.learned else found
+
+    @property
+    def recipe(self) -> str:
+        """The training in a sentence."""
+        assert self.training
+        optimizer, schedule = self.training.optimizer, self.training.schedule
+        words = [f"{self.training.loss.replace('_', ' ')}", *_parts(optimizer), *_parts(schedule)]
+        return (
+            f"{', '.join(words).capitalize()}; {self.training.epochs} epochs of batches of {self.training.batch_size}."
+        )
+
+    @property
+    def schedules(self) -> bool:
+        """Whether the learning rate changes."""
+        assert self.training
+        schedule = self.training.schedule
+        return schedule.schedule != "constant" or schedule.warmup > 0
+
+    @property
+    def plateau(self) -> bool:
+        """Whether the learning rate waits for a plateau."""
+        assert self.training
+        return self.training.schedule.schedule == "reduce_on_plateau"
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the network's output is a softmax's or a sigmoid's, which Keras' losses take back on TensorFlow."""
+        return self.graph.output.op.op in ("sigmoid", "softmax")
 
     @property
     def learned(self) -> list[Layer]:
@@ -207,6 +239,18 @@ class Layer:
         """Return the rule that its `weight` or `bias` is drawn by."""
         rule: Rule | BiasRule = getattr(self.net.graph.init(self.node), kind)
         return rule
+
+    @property
+    def equal_windows(self) -> tuple[int, int] | None:
+        """The windows of an adaptive pooling, if they are all of one size and do not overlap."""
+        (height, width), (rows, columns) = self.shape[1:], self.op.output_size
+        return None if height % rows or width % columns else (height // rows, width // columns)
+
+    @property
+    def few_groups(self) -> bool:
+        """Whether its groups are few enough to be convolutions of their own."""
+        groups: int = self.op.groups
+        return 1 < groups <= FEW
 
     # --- its words ---
 
@@ -335,6 +379,21 @@ class Layer:
     def needs_sides(self) -> bool:
         """Whether neither `valid` nor `same` gives exactly these windows."""
         return self.has_edges and not self.is_same
+
+
+def _parts(part: Any) -> list[str]:
+    """Return an optimizer or a schedule as words: its name, and what of it is not as it is unless said."""
+    word, *fields = type(part).model_fields if "warmup" not in type(part).model_fields else _schedule_fields(part)
+    said = [
+        f"{field} {literal(getattr(part, field))}"
+        for field in fields
+        if getattr(part, field) != type(part).model_fields[field].default
+    ]
+    return [" ".join([getattr(part, word), *said])] if getattr(part, word) != "constant" or said else []
+
+
+def _schedule_fields(part: Any) -> list[str]:
+    return sorted(type(part).model_fields, key=lambda field: (field != "schedule", field == "warmup"))
 
 
 def _laid_out(shape: Shape, target: str) -> Shape:

@@ -85,13 +85,27 @@ def environment() -> jinja2.Environment:
     made.filters.update(
         code=Code, unless=_unless, square=_square, literal=literal, docstring=_docstring, scaled=_scaled, wrap=_wrap
     )
+    made.filters.update(lines=lambda text: text.strip("\n"), tuple=tuple)
     made.globals.update(
+        OMIT=OMIT,
         call=_call,
         fit=fit,
         initializer=_initializer,
         refuse=_refuse,
     )
     return made
+
+
+@cache
+def pages() -> jinja2.Environment:
+    """Return where templates of HTML pages are looked up: what they are given is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates()),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=True,
+    )
 
 
 @cache
