@@ -49,6 +49,21 @@ class Format(StrEnum):
     json = "json"
 
 
+class EvidenceFormat(StrEnum):
+    """How evidence is given."""
+
+    table = "table"
+    json = "json"
+    html = "html"
+
+
+class Device(StrEnum):
+    """Where the targets of a verification compute."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Target(StrEnum):
     """What code is generated for."""
 
@@ -177,7 +192,7 @@ def generate(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if what stands differs.")] = False,
 ) -> None:
     """Write the network's code for each target."""
-    from archspec.emit import TARGETS, emit
+    from archspec import emit
     from archspec.files import write
 
     graphs, bad = _load(specs or [Path("specs")])
@@ -185,13 +200,16 @@ def generate(
     files: dict[Path, str] = {}
     for graph in graphs:
         for name in targets:
-            path = out / graph.name / TARGETS[name]
-            if path in files:
-                _usage(f"two specs are called {graph.name}: they would be one folder of {out}")
             try:
-                files[path] = emit(graph, name)
+                texts = emit.files(graph, name)
             except SpecError as error:
                 bad = _complain(error)
+                continue
+            for file, text in texts.items():
+                path = out / graph.name / file
+                if path in files:
+                    _usage(f"two specs are called {graph.name}: they would be one folder of {out}")
+                files[path] = text
     if bad:  # what stands stays until all of it can be replaced
         raise typer.Exit(bad)
     if check:
@@ -211,90 +229,160 @@ def verify(
     out: Annotated[Path, typer.Option(help="Where generated files stand; what does not is generated.")] = Path(
         "generated"
     ),
+    quick: Annotated[bool, typer.Option("--quick", help="Structure, outputs and gradients, in float64 only.")] = False,
     batch: Annotated[int, typer.Option(min=1, help="Samples.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the weights and the data.")] = 0,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Of the training.")] = 20,
+    device: Annotated[Device, typer.Option(help="Where the targets compute.")] = Device.cpu,
+    python: Annotated[
+        list[str] | None,
+        typer.Option(help="Run a target under another interpreter, which has its framework.", metavar="TARGET=PATH"),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=1, max=10**6, help="Seconds that one job of one target may take.")
     ] = 600,
+    format: Annotated[EvidenceFormat, typer.Option(help="As a table, as data, or as a page.")] = EvidenceFormat.table,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write that to a file.")] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Write OUT/NAME/verify.json if the targets agree.")
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run nothing; exit 1 if OUT/NAME/verify.json no longer stands.")
+    ] = False,
 ) -> None:
-    """Run the generated code of every target on the same weights and data, and compare every layer."""
+    """Run every target's code on the same weights and data; compare outputs, gradients, trainings and draws."""
+    if check:
+        raise typer.Exit(_check_certificates(specs, out))
     try:
-        from archspec.verify import ALL_TARGETS, Workers
+        from archspec.verify import ALL_TARGETS, CHECKS, QUICK, Workers
         from archspec.verify import verify as run
 
-        import numpy, safetensors  # noqa: E401, F401  # isort: skip
+        import numpy, safetensors, scipy  # noqa: E401, F401  # isort: skip
     except ImportError as error:
         _usage(f"verify needs {error.name}: pip install 'archspec-nn[all]'")
     names = [name.strip() for name in targets.split(",")]
+    pythons = dict(_python(word, names) for word in python or [])
     if unknown := [name for name in names if name not in ALL_TARGETS]:
         _usage(f"no target {unknown[0]!r}; there are {', '.join(ALL_TARGETS)}")
     if len(set(names)) < 2 or len(set(names)) < len(names):
         _usage("--targets takes two different targets or more")
     graphs, status = _load(specs)
-    with progress() as show, Workers(names, timeout=timeout, progress=show) as workers:
+    if output and len(graphs) > 1:
+        _usage("--output is one file: name one spec")
+    if certify and quick:
+        _usage("--certify wants the whole verification, not --quick")
+    with (
+        progress() as show,
+        Workers(names, timeout=timeout, device=device.value, pythons=pythons, progress=show) as workers,
+    ):
         for graph in graphs:
             try:
-                evidence = run(graph, workers, generated=out, batch=batch, seed=seed)
+                evidence = run(
+                    graph,
+                    workers,
+                    generated=out,
+                    batch=batch,
+                    seed=seed,
+                    steps=steps,
+                    checks=QUICK if quick else CHECKS,
+                    dtypes=("float64",) if quick else ("float64", "float32"),
+                    sensitive=not quick,
+                )
             except SpecError as error:
                 status = max(status, _complain(error))
                 continue
             except (MemoryError, OSError) as error:
                 _usage(str(error))
-            show_evidence(evidence)
+            _give_evidence(evidence, format, output)
+            if certify and evidence.agrees:
+                from archspec.files import write
+                from archspec.verify import certificate
+
+                write([(out / graph.name / "verify.json", certificate.text(evidence))], out)
             if any(failure.missing for failure in evidence.failures):
                 raise typer.Exit(2)
             status = max(status, 0 if evidence.agrees else 1)
     raise typer.Exit(status)
 
 
+def _python(word: str, names: list[str]) -> tuple[str, str]:
+    target, equals, path = word.partition("=")
+    if not equals or target not in names:
+        _usage(f"--python is TARGET=PATH, for one of {', '.join(names)}, not {word!r}")
+    return target, path
+
+
+def _check_certificates(specs: list[Path], out: Path) -> int:
+    """Print why certificates do not stand; return 1 if one does not, 0 if all do."""
+    from archspec.verify import certificate
+
+    graphs, status = _load(specs)
+    for graph in graphs:
+        faults = certificate.stands(graph, out / graph.name)
+        for fault in faults:
+            print(f"{graph.name}: {fault}")
+        if not faults:
+            print(f"{graph.name}: {out / graph.name / 'verify.json'} stands")
+        status = max(status, 1 if faults else 0)
+    return status
+
+
+def _give_evidence(evidence: Evidence, format: EvidenceFormat, output: Path | None) -> None:
+    """Print a verification, or write it to a file."""
+    from archspec.verify import certificate, show
+
+    if format is EvidenceFormat.table and output and output.suffix in (".json", ".html"):
+        format = EvidenceFormat(output.suffix[1:])
+    if format is EvidenceFormat.table and not output:
+        show_evidence(evidence)
+        return
+    if format is EvidenceFormat.table:
+        _usage("--output writes FILE.json or FILE.html")
+    text = certificate.text(evidence) if format is EvidenceFormat.json else show.page(evidence)
+    if output:
+        from archspec.files import write
+
+        write([(output, text)], output.parent)
+        print(show.verdict(evidence))
+    else:
+        print(text, end="")
+
+
 def show_evidence(evidence: Evidence) -> None:
-    """Print a verification: a row a layer, a column a comparison, and the verdict."""
+    """Print a verification: a row a layer, a column a comparison, the verdict, and what could not have been seen."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+
+    from archspec.verify import show
 
     console = Console(soft_wrap=True, highlight=False)
-    graph = evidence.graph
-    table = Table(title=f"{graph.name}: largest difference, relative to the layer's largest magnitude", box=None)
-    table.add_column("layer")
-    table.add_column("op")
-    heads = [(d.target, d.dtype) for d in evidence.rows[0].differences] if evidence.rows else []
-    for target, dtype in heads:
-        table.add_column(f"{target}\n{dtype}", justify="right")
-    for row in evidence.rows:
-        cells = [
-            Text(
-                d.fault or ("all zeros" if d.blind else f"{d.relative:.1e}"),
-                "yellow" if d.blind else "green" if d.agrees else "bold red",
-            )
-            for d in row.differences
-        ]
-        table.add_row(row.node.name, row.node.op.op, *cells)
-    if evidence.rows:
-        console.print(table)
+    console.width = max(console.width, 92)  # the table's, on a narrower terminal it wraps
+    if evidence.comparisons:
+        console.print(show.table(evidence))
+        console.print("se: standard errors from the spec's rule", style="dim")
     for target, versions in evidence.versions.items():
+        files = ", ".join(str(path) for path in evidence.files[target])
         console.print(
-            f"{target}: {evidence.files[target]}, {', '.join(f'{k} {v}' for k, v in versions.items())}", style="dim"
+            f"{target}: {files}, {', '.join(f'{k} {v}' for k, v in versions.items())}", style="dim", markup=False
         )
-    for target in evidence.stale:
-        path = evidence.files[target]
-        console.print(f"{path} is not what the spec gives now: edited, or older than the spec", style="yellow")
+    for path in evidence.stale:
+        text = f"{path} is not what the spec gives now: edited, or older than the spec"
+        console.print(text, style="yellow", markup=False)
+    for check, why in evidence.skipped.items():
+        console.print(f"{check} was not compared: {why}", style="yellow", markup=False)
+    for line in show.blind_spots(evidence):
+        console.print(line, style="yellow", markup=False)
+    if evidence.sensitivity and not evidence.unseen:
+        count = len(evidence.sensitivity)
+        console.print(
+            f"{count} alterations of layers and attributes were tried: each would have been seen", style="dim"
+        )
     for failure in evidence.failures:
         console.print(str(failure), style="bold red", markup=False)
-    if evidence.agrees:
-        worst = {
-            dtype: max(d.relative for r in evidence.rows for d in r.differences if d.dtype == dtype)
-            for _, dtype in heads
-        }
-        text = ", ".join(f"{dtype} within {value:.1e}" for dtype, value in worst.items())
-        console.print(
-            f"{graph.name}: {' and '.join(evidence.targets)} agree in every layer: {text}", style="bold green"
-        )
-    elif first := evidence.first:
-        node, parted = first.node, next(d for d in first.differences if not d.agrees)
-        what = parted.fault or f"differs by {parted.relative:.1e} of its largest magnitude"
-        where = f"{parted.target} parts from {evidence.targets[0]} at {node.name} ({node.op.op})"
-        console.print(f"{graph.name}: {where}, which {what} in {parted.dtype}", style="bold red")
+    if not evidence.agrees:
+        for line in show.parted(evidence):
+            console.print(line, style="red", markup=False)
+    style = "bold green" if evidence.agrees else "bold red"
+    console.print(show.verdict(evidence), style=style, markup=False)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 
 import archspec
 from archspec import cli, report, weights
-from archspec.emit import TARGETS, emit
+from archspec.emit import TARGETS, files
 from archspec.files import write
 from archspec.verify import Workers, verify
 
@@ -46,11 +46,12 @@ def main() -> None:
     print("\n".join(report.table(graph)), end="\n\n", flush=True)
 
     out = ROOT / "generated"
-    write([(out / graph.name / file, emit(graph, target)) for target, file in TARGETS.items()], out)
+    write([(out / graph.name / file, text) for target in TARGETS for file, text in files(graph, target).items()], out)
 
     with cli.progress() as progress, Workers(("torch", "keras"), progress=progress) as workers:
         image = photograph(graph.input.output_shape[1])
-        evidence = verify(graph, workers, generated=out, inputs=image, weights=weights.sample(graph, seed=2012))
+        drawn = weights.sample(graph, seed=2012)
+        evidence = verify(graph, workers, generated=out, inputs=image, weights=drawn, checks=("structure", "forward"))
     cli.show_evidence(evidence)
 
     print(

@@ -37,7 +37,7 @@ def workers() -> Iterator[Workers]:
     for name in ("torch", "keras", "tensorflow"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    with Workers(TARGETS) as running:
+    with Workers(TARGETS, timeout=200) as running:
         yield running
 
 

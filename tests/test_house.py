@@ -20,20 +20,21 @@ FLOORS = {
     "source": 0,
     "layout": 0,
     "files": 0,
-    "inits": 0,
-    "ops": 1,
-    "spec": 2,
-    "graph": 3,
-    "analysis": 4,
-    "weights": 4,
-    "conventions": 5,
-    "claims": 5,
-    "emit": 5,
-    "report": 6,
-    "workers": 6,
-    "verify": 6,
-    "cli": 7,
-    "__main__": 8,
+    "inits": 1,
+    "training": 1,
+    "ops": 2,
+    "spec": 3,
+    "graph": 4,
+    "analysis": 5,
+    "weights": 5,
+    "conventions": 6,
+    "claims": 6,
+    "emit": 6,
+    "report": 7,
+    "workers": 7,
+    "verify": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 
@@ -66,8 +67,9 @@ def test_only_workers_import_a_framework() -> None:
 def test_only_the_command_prints() -> None:
     """`print` to a person stands in cli.py alone; workers answer on their own output."""
     for path in (ROOT / "archspec").rglob("*.py"):
-        if path.name not in ("cli.py", "protocol.py", "verify.py"):
-            assert "print(" not in path.read_text().replace("_printable(", ""), path
+        if path.name not in ("cli.py", "protocol.py"):
+            text = path.read_text().replace("_printable(", "")
+            assert "print(" not in text.replace("print(json.dumps(job), file=", ""), path
 
 
 @pytest.mark.parametrize("words", [["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]], ids=" ".join)

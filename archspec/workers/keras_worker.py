@@ -1,20 +1,173 @@
 """Runs generated Keras code, on the backend that KERAS_BACKEND names."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import protocol
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes here."""
+    """Return the versions of what computes here; raise RuntimeError if there is no such device."""
     import keras
     import numpy
 
     backend = keras.backend.backend()
     engine = __import__({"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[backend])
     found = {"python": sys.version.split()[0], "keras": keras.__version__, backend: engine.__version__}
+    if protocol.DEVICE != "cpu":
+        found["device"] = _without_tf32(backend, engine)
     return {**found, "numpy": numpy.__version__}
+
+
+def _without_tf32(backend: str, engine: Any) -> str:
+    """Have the backend compute float32 as float32 on a GPU; return its name."""
+    if backend == "tensorflow":
+        if not (gpus := engine.config.list_physical_devices("GPU")):
+            raise RuntimeError("TensorFlow sees no GPU")
+        engine.config.experimental.enable_tensor_float_32_execution(False)
+        return str(engine.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU"))
+    if backend == "jax":
+        engine.config.update("jax_default_matmul_precision", "float32")
+        return str(engine.devices("gpu")[0].device_kind)
+    engine.backends.cuda.matmul.allow_tf32 = engine.backends.cudnn.allow_tf32 = False
+    engine.zeros(1, device="cuda")
+    return str(engine.cuda.get_device_name())
+
+
+# --- the network and its data ----------------------------------------------------------------------------------------
+
+
+def _fresh(dtype: str) -> None:
+    """Forget the last network, and compute in `dtype`."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        # Keras' own rules of promotion make float32 of float64 on these backends, after JAX's default.
+        from keras.src.backend.common import dtypes
+
+        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
+    keras.utils.clear_session()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)  # floatx alone does nothing once a layer has been made
+
+
+def _network(model: str, name: str, weights: str, dtype: str) -> tuple[Any, Any]:
+    """Return the generated network with the canonical weights in it, and the module that it is of."""
+    _fresh(dtype)
+    generated = protocol.module(model)
+    network = getattr(generated, name)()
+    if network.weights:
+        generated.load_weights(network, weights)
+    return network, generated
+
+
+def _compiled(model: str, train: str, name: str, weights: str, dtype: str) -> tuple[Any, Any, Any]:
+    """Return the network, compiled by the training file, the module that it is of and the training file's."""
+    network, generated = _network(model, name, weights, dtype)
+    trainer = protocol.module(train)
+    trainer.compile_model(network)
+    return network, generated, trainer
+
+
+def _floats(path: str, dtype: str) -> Any:
+    import numpy as np
+
+    return np.load(path).astype(dtype)
+
+
+def _names(network: Any) -> list[str]:
+    """Return the canonical names of the network's trainable variables."""
+    kinds = {"kernel": "weight", "bias": "bias"}
+    return [f"{layer.name}.{kinds[w.name]}" for layer in network.layers for w in layer.trainable_variables]
+
+
+def _arrays(values: Any) -> list[Any]:
+    import keras
+
+    return [keras.ops.convert_to_numpy(value) for value in values]
+
+
+def _dropouts(network: Any) -> list[Any]:
+    import keras
+
+    return [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
+
+
+@contextmanager
+def _drawn(network: Any, masks: str, undrawn: set[str]) -> Iterator[None]:
+    """Have Keras' dropout draw the numbers in the file `masks`; what it does with them stays its own.
+
+    Which layers asked for none is in `undrawn` at the end.
+    """
+    import keras
+    import numpy as np
+    from keras.src import backend
+
+    with np.load(masks) as arrays:
+        uniform = {layer: keras.ops.convert_to_tensor(arrays[layer]) for layer in arrays.files}
+    undrawn.update(uniform)
+    whose = {id(layer.seed_generator): layer.name for layer in _dropouts(network) if hasattr(layer, "seed_generator")}
+
+    def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
+        layer = whose[id(seed)]
+        undrawn.discard(layer)
+        return inputs * keras.ops.cast(uniform[layer] >= rate, inputs.dtype) / (1 - rate)
+
+    original = backend.random.dropout
+    backend.random.dropout = dropout
+    try:
+        yield
+    finally:
+        backend.random.dropout = original
+
+
+def _gradients(network: Any, batch: Any, labels: Any, training: bool) -> tuple[Any, Any, list[Any]]:
+    """Return the scores, the compiled loss, and its gradients: of the batch, and of the variables."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(batch)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            scores = network(x, training=training)
+            loss = network.loss(labels, scores)
+        return scores, loss, tape.gradient(loss, [x, *(v.value for v in network.trainable_variables)])
+    if backend == "jax":
+        import jax
+
+        def of(x: Any, variables: Any) -> Any:
+            fixed = [v.value for v in network.non_trainable_variables]
+            scores, _ = network.stateless_call(variables, fixed, x, training=training)
+            return network.loss(labels, scores), scores
+
+        variables = [v.value for v in network.trainable_variables]
+        (loss, scores), (dx, dv) = jax.value_and_grad(of, argnums=(0, 1), has_aux=True)(
+            jax.numpy.asarray(batch), variables
+        )
+        return scores, loss, [dx, *dv]
+    x = keras.ops.convert_to_tensor(batch).requires_grad_()
+    scores = network(x, training=training)
+    loss = network.loss(labels, scores)
+    loss.backward()
+    return scores, loss, [x.grad, *(v.value.grad for v in network.trainable_variables)]
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def structure(model: str, name: str, inputs: list[int], layers: list[str]) -> dict[str, Any]:
+    """Return the shapes of all parameters, and of all layers' outputs, in Keras' layouts."""
+    _fresh("float32")
+    network = getattr(protocol.module(model), name)()
+    made = {layer.name: layer for layer in network.layers}
+    shapes = {layer: [inputs[0], *made[layer].output.shape[1:]] for layer in layers if layer in made}
+    weights = dict(zip(_names(network), [list(w.shape) for w in network.trainable_variables], strict=True))
+    return {"parameters": weights, "outputs": shapes, "fault": ""}
 
 
 def forward(
@@ -27,40 +180,158 @@ def forward(
     import keras
     import numpy as np
 
-    if keras.backend.backend() != "tensorflow":
-        # Keras' own rules of promotion make float32 of float64 on these backends, after JAX's default.
-        from keras.src.backend.common import dtypes
-
-        dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
-    keras.utils.clear_session()
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)  # floatx alone does nothing once a layer has been made
-    generated = protocol.module(model)
-    network = getattr(generated, name)()
-    if network.weights:
-        generated.load_weights(network, weights)
+    network, _ = _network(model, name, weights, dtype)
     present = [layer for layer in layers if any(layer == made.name for made in network.layers)]
-    tap = keras.Model(network.inputs, {layer: network.get_layer(layer).output for layer in present})
-    results = tap(np.load(inputs).astype(dtype), training=False)
-    np.savez(output, **{layer: keras.ops.convert_to_numpy(results[layer]) for layer in present})
-    return {"layers": present}
+    taps = {layer: network.get_layer(layer).output for layer in present}
+    if layers[-1] in taps:
+        taps[layers[-1]] = network.outputs[0]
+    tap = keras.Model(network.inputs, taps)
+    results = tap(_floats(inputs, dtype), training=False)
+    np.savez(output, **dict(zip(present, _arrays(results[layer] for layer in present), strict=True)))
+    return {"fault": ""}
 
 
-def initial(model: str, name: str, seed: int, output: str) -> dict[str, Any]:
-    """Write the weights that the model is made with to the .npz file `output`, in Keras' layouts."""
+def gradients(
+    model: str,
+    train: str,
+    name: str,
+    weights: str,
+    inputs: str,
+    labels: str,
+    dtype: str,
+    output: str,
+    masks: str = "",
+    directions: list[list[str]] = [],  # noqa: B006  never altered
+    step: float = 0.0,
+) -> dict[str, Any]:
+    """Write the gradients of the training file's loss to the .npz file `output`: of the parameters, and of the `input`.
+
+    With `masks`, in training mode, dropout drawing those numbers; else in evaluation mode. `directions` are pairs of
+    files, weights and inputs: the answer has the loss a `step` along each of them and against it.
+    """
     import keras
     import numpy as np
 
-    keras.utils.clear_session()
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+    network, generated, _ = _compiled(model, train, name, weights, dtype)
+    batch, targets = _floats(inputs, dtype), np.load(labels)
+    undrawn: set[str] = set()
+    if masks:
+        with _drawn(network, masks, undrawn):
+            scores, loss, found = _gradients(network, batch, targets, training=True)
+    else:
+        scores, loss, found = _gradients(network, batch, targets, training=False)
+    named = {key: value for key, value in zip(["input", *_names(network)], found, strict=True) if value is not None}
+    arrays = dict(zip(named, _arrays(named.values()), strict=True))
+    np.savez(output, scores=keras.ops.convert_to_numpy(scores), **arrays)
+    del found, named, arrays
+
+    moved = []
+    here = network.get_weights() if directions else []
+    for path, inputs_path in directions:
+        if here:
+            generated.load_weights(network, path)
+        along, there = network.get_weights(), _floats(inputs_path, dtype)
+        losses = []
+        for distance in (step, -step):
+            network.set_weights([w + distance * v for w, v in zip(here, along, strict=True)])
+            losses.append(float(network.loss(targets, network(batch + distance * there, training=False))))
+        moved.append(losses)
+    return {"loss": float(loss), "moved": moved, "undrawn": sorted(undrawn)}
+
+
+def training(
+    model: str,
+    train: str,
+    name: str,
+    weights: str,
+    inputs: str,
+    labels: str,
+    dtype: str,
+    epochs: list[list[float]],
+    output: str,
+) -> dict[str, Any]:
+    """Train with the training file's own functions, dropout off; return every step's loss and rate.
+
+    An epoch is [steps, error]: how many steps it takes, a batch of the .npy files each, and the validation error (and
+    loss) that is measured after it. The .npz file `output` gets the weights at the end, and the optimizer's states.
+    """
+    import numpy as np
+
+    network, _, trainer = _compiled(model, train, name, weights, dtype)
+    for layer in _dropouts(network):
+        layer.rate = 0.0
+    scheduler = trainer.make_scheduler() if hasattr(trainer, "make_scheduler") else None
+    if scheduler is not None:
+        scheduler.set_model(network)
+        scheduler.on_train_begin()
+    batches = iter(zip(_floats(inputs, dtype), np.load(labels), strict=True))
+    losses, rates = [], []
+    for epoch, (steps, error) in enumerate(epochs):
+        if scheduler is not None:
+            scheduler.on_epoch_begin(epoch)
+        for _ in range(int(steps)):
+            rates.append(float(_arrays([network.optimizer.learning_rate])[0]))
+            losses.append(float(network.train_on_batch(*next(batches), return_dict=True)["loss"]))
+        if scheduler is not None:
+            scheduler.on_epoch_end(epoch, {"val_loss": error, "val_accuracy": 1 - error})
+    names, variables = _names(network), network.trainable_variables
+    arrays = dict(zip(names, _arrays(variables), strict=True))
+    states = network.optimizer.variables[2:]  # after the count of steps and the rate
+    for i in range(len(states) // max(1, len(variables))):
+        values = _arrays(states[i * len(variables) : (i + 1) * len(variables)])
+        arrays.update({f"state{i}.{name}": value for name, value in zip(names, values, strict=True)})
+    np.savez(output, **arrays)
+    return {"losses": losses, "rates": rates, "drops": True, "peak_bytes": protocol.peak_bytes()}
+
+
+def initial(model: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
+    """Write the weights that the model is made with, `draws` times, to the .npz file `output`, in Keras' layouts."""
+    import keras
+    import numpy as np
+
+    _fresh("float32")
     keras.utils.set_random_seed(seed)
-    network = getattr(protocol.module(model), name)()
-    names = {"kernel": "weight", "bias": "bias"}
-    weights = {f"{layer.name}.{names[w.name]}": w for layer in network.layers for w in layer.weights}
-    np.savez(output, **{name: keras.ops.convert_to_numpy(weight) for name, weight in weights.items()})
+    generated = protocol.module(model)
+    drawn = []
+    for _ in range(draws):
+        network = getattr(generated, name)()
+        drawn.append(dict(zip(_names(network), _arrays(network.trainable_variables), strict=True)))
+    arrays: dict[str, Any] = {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+    np.savez(output, **arrays)
+    return {}
+
+
+def dropout(
+    model: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], seed: int, output: str
+) -> dict[str, Any]:
+    """Write what the layers `layers` read and give, in training mode with draws of their own, and in evaluation."""
+    import keras
+    import numpy as np
+
+    keras.utils.set_random_seed(seed)
+    network, _ = _network(model, name, weights, dtype)
+    present = [layer for layer in network.layers if layer.name in layers]
+    ends = {f"{layer.name}.in": layer.input for layer in present}
+    tap = keras.Model(network.inputs, {**ends, **{f"{layer.name}.out": layer.output for layer in present}})
+    arrays = {}
+    for mode in ("training", "evaluation"):
+        for name, value in tap(_floats(inputs, dtype), training=mode == "training").items():
+            layer, end = name.rsplit(".", 1)
+            arrays[f"{layer}.{mode}.{end}"] = keras.ops.convert_to_numpy(value)
+    np.savez(output, **arrays)
     return {}
 
 
 if __name__ == "__main__":
-    protocol.serve("keras", versions, {"forward": forward, "initial": initial})
+    protocol.serve(
+        "keras",
+        versions,
+        {
+            "structure": structure,
+            "forward": forward,
+            "gradients": gradients,
+            "training": training,
+            "initial": initial,
+            "dropout": dropout,
+        },
+    )

@@ -1,12 +1,16 @@
 """How a worker is spoken to: a line of JSON for a job on its standard input, a line for the answer on its output."""
 
+import contextlib
 import importlib.util
 import json
 import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 
 
 def serve(name: str, versions: Callable[[], dict[str, str]], jobs: dict[str, Callable[..., dict[str, Any]]]) -> None:
@@ -26,6 +30,9 @@ def serve(name: str, versions: Callable[[], dict[str, str]], jobs: dict[str, Cal
     except ImportError as fault:
         answer({"error": f"{fault}", "missing": fault.name or name})
         return
+    except RuntimeError as fault:  # no such device
+        answer({"error": f"{fault}", "traceback": ""})
+        return
     for line in sys.stdin:
         job = json.loads(line)
         try:
@@ -35,11 +42,24 @@ def serve(name: str, versions: Callable[[], dict[str, str]], jobs: dict[str, Cal
 
 
 def module(path: str) -> Any:
-    """Return the generated file at `path`, imported afresh."""
-    spec = importlib.util.spec_from_file_location("generated_model", path)
+    """Return the generated file at `path`, imported afresh under its own name, by which its neighbours import it."""
+    name = Path(path).stem
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec
     assert spec.loader
     made = importlib.util.module_from_spec(spec)
-    sys.modules["generated_model"] = made
-    spec.loader.exec_module(made)
+    sys.modules[name] = made
+    try:
+        spec.loader.exec_module(made)
+    except BaseException:
+        with contextlib.suppress(KeyError):
+            del sys.modules[name]
+        raise
     return made
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has held."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

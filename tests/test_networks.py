@@ -1,0 +1,54 @@
+"""Random networks over the whole language: torch, Keras and NumPy must agree on every one."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, note, settings
+from networks import networks
+from test_ops import OPS
+
+import archspec
+from archspec.source import Source, SpecError
+from archspec.verify import CHECKS, QUICK, Workers, verify
+
+# ARCHSPEC_NETWORKS=5000 pytest tests/test_networks.py -k agree draws that many, and others in every run.
+COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "200"))
+SEEN: Counter[str] = Counter()  # ops that were drawn
+
+
+@pytest.mark.frameworks
+@settings(
+    max_examples=COUNT,
+    derandomize="ARCHSPEC_NETWORKS" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    print_blob=True,
+)
+@given(content=networks())
+def test_all_targets_agree_on_random_networks(content: dict[str, Any], workers: Workers) -> None:
+    """Structure, outputs and gradients of each; of every eighth, the draws, the training and the initial weights too."""
+    text = json.dumps(content)
+    note(text)
+    graph = archspec.build(Source.parse(text, "drawn.yaml"))
+    SEEN.update(node.op.op for node in graph.nodes)
+    whole = zlib.crc32(text.encode()) % 8 == 0
+    try:
+        evidence = verify(graph, workers, batch=3, steps=6, checks=CHECKS if whole else QUICK, dtypes=("float64",))
+    except SpecError as refusal:
+        assume(refusal.diagnostics[0].code != "no-spelling")
+        raise
+    assert not evidence.failures, evidence.failures
+    assert evidence.first is None or evidence.first.fault == "is all zeros: nothing could be seen", evidence.first
+
+
+@pytest.mark.frameworks
+def test_every_op_was_drawn() -> None:
+    """The drawn networks have all of the language in them."""
+    if not SEEN:
+        pytest.skip("no network was drawn in this run")
+    assert set(SEEN) == set(OPS)
