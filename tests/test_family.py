@@ -22,7 +22,7 @@ from archspec.files import write
 from archspec.graph import Graph
 from archspec.names import class_name
 from archspec.source import Source
-from archspec.verify import Workers, verify
+from archspec.verify import QUICK, Workers, verify
 
 
 def family(name: str) -> Graph:
@@ -378,7 +378,8 @@ def test_compare_shows_what_differs() -> None:
 @pytest.mark.parametrize("path", [p for p in SPECS if p.stem != "alexnet"], ids=lambda path: path.stem)
 def test_every_spec_is_one_network_in_both_targets(path: Path, workers: Workers) -> None:
     """The committed files of every spec agree, layer by layer."""
-    evidence = verify(archspec.load(path), workers, generated=ROOT / "generated", batch=1)
+    graph = archspec.load(path)
+    evidence = verify(graph, workers, generated=ROOT / "generated", batch=1, checks=QUICK[:2], dtypes=("float64",))
 
     assert evidence.agrees, evidence.first
     assert evidence.stale == ()
@@ -399,13 +400,16 @@ def test_the_towers_are_alexnet_with_lrn_within_each(workers: Workers, tmp_path:
             cut[f"{layer}a.{kind}"], cut[f"{layer}b.{kind}"] = np.split(value, 2)
     assert set(cut) == set(weights.loud(towers, 0))
 
-    outputs = [verify(graph, workers, seed=5, weights=w).outputs for graph, w in ((grouped, whole), (towers, cut))]
+    outputs = [
+        verify(graph, workers, seed=5, weights=w, checks=("forward",)).outputs
+        for graph, w in ((grouped, whole), (towers, cut))
+    ]
 
     for target in ("torch", "keras"):
         one, two = (found[target] for found in outputs)
         assert abs(one - two).max() <= 1e-5 * abs(one).max()
     # and it is not the network whose LRN looks across: that differs at channels 46 to 49
-    across = verify(family("alexnet"), workers, seed=5, weights=whole).outputs["torch"]
+    across = verify(family("alexnet"), workers, seed=5, weights=whole, checks=("forward",)).outputs["torch"]
     assert abs(across - outputs[0]["torch"]).max() > 1e-3 * abs(across).max()
 
 

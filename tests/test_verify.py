@@ -206,18 +206,6 @@ def test_a_generated_file_runs_by_itself(target: str, words: list[str], tmp_path
         assert word in ran.stdout
 
 
-@pytest.mark.parametrize("backend", ["torch", "jax"])
-def test_keras_code_runs_unchanged_on_every_backend(backend: str) -> None:
-    """The same Keras file agrees with PyTorch on Keras' other backends."""
-    pytest.importorskip(backend)
-    graph = archspec.build(spec(SMALL, "{channels: 3, height: 22, width: 27}"))
-    with Workers(("torch", f"keras-{backend}")) as other:
-        evidence = verify(graph, other)
-
-    assert evidence.agrees, evidence.first or evidence.failures
-    assert backend in evidence.versions[f"keras-{backend}"]
-
-
 def test_load_weights_refuses_what_is_not_the_networks(small: Graph, tmp_path: Path) -> None:
     """A file without a layer's weights, or with other shapes, is an error and not a silent half."""
     write([(tmp_path / "net" / "keras_model.py", emit(small, "keras"))], tmp_path)
