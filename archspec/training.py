@@ -11,6 +11,7 @@ from archspec.names import tagged
 
 Rate = Annotated[float, Field(gt=0, le=1e6)]
 Decay = Annotated[float, Field(ge=0, le=1e6)]
+Gamma = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Beta = Annotated[float, Field(gt=0, lt=1)]
 Betas = Annotated[list[Beta], Field(min_length=2, max_length=2)]
@@ -94,7 +95,7 @@ class AdamW(Adam):
 class _Schedule(_Part):
     """The rate of an epoch; before it has its full height, it rises to it over `warmup` epochs in equal steps."""
 
-    warmup: Annotated[int, Field(ge=0, le=10**6)] = 0
+    warmup: Annotated[int, Field(ge=0, le=10_000)] = 0
 
     def after(self, epoch: int) -> float:
         """Return the factor of the rate `epoch` epochs after the warm-up."""
@@ -119,7 +120,7 @@ class Step(_Schedule):
 
     schedule: Literal["step"] = "step"
     step_size: Count
-    gamma: Rate = 0.1
+    gamma: Gamma = 0.1
 
     def after(self, epoch: int) -> float:
         return self.gamma ** (epoch // self.step_size)
@@ -130,7 +131,7 @@ class MultiStep(_Schedule):
 
     schedule: Literal["multi_step"] = "multi_step"
     milestones: Annotated[list[Count], Field(min_length=1, max_length=1000)]
-    gamma: Rate = 0.1
+    gamma: Gamma = 0.1
 
     def after(self, epoch: int) -> float:
         return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
@@ -140,7 +141,7 @@ class Exponential(_Schedule):
     """The rate times `gamma` every epoch: torch's ExponentialLR."""
 
     schedule: Literal["exponential"] = "exponential"
-    gamma: Rate
+    gamma: Gamma
 
     def after(self, epoch: int) -> float:
         return self.gamma**epoch

@@ -155,6 +155,8 @@ SCHEDULES = [
     ("{step: {step_size: 2, gamma: 0.5}}", None, [1, 1, 0.5, 0.5, 0.25]),
     ("{step: {step_size: 2, gamma: 0.5, warmup: 3}}", None, [*RISE, 1, 1, 0.5, 0.5, 0.25]),
     ("{multi_step: {milestones: [1, 4], gamma: 0.2}}", None, [1, 0.2, 0.2, 0.2, 0.04]),
+    (f"{{multi_step: {{milestones: {list(range(2, 60))}, gamma: 1}}}}", None, [1, 1, 1]),
+    ("{cosine: {t_max: 1}}", None, [1, 0, 1]),
     ("{multi_step: {milestones: [2, 3], warmup: 3}}", None, [*RISE, 1, 1, 0.1, 0.01]),
     ("{exponential: {gamma: 0.5}}", None, [1, 0.5, 0.25, 0.125]),
     ("{exponential: {gamma: 0.5, warmup: 3}}", None, [*RISE, 1, 0.5, 0.25]),

@@ -262,9 +262,9 @@ class _Judge:
                 if ("training answer", dtype) not in found:
                     continue
                 bound = 1e-12 if dtype == "float64" else 1e-6
-                apart = [abs(g - w) / w for g, w in zip(found["training answer", dtype]["rates"], want, strict=True)]
-                at = next((i for i, far in enumerate(apart) if far > bound), None)
-                has = found["training answer", dtype]["rates"]
+                has, full = found["training answer", dtype]["rates"], self._data.recipe.optimizer.lr
+                apart = [abs(g - w) / full for g, w in zip(has, want, strict=True)]
+                at = next((i for i, far in enumerate(apart) if not far <= bound), None)
                 fault = "" if at is None else f"is {has[at]:.3g} in step {at + 1}, and should be {want[at]:.3g}"
                 value = max(apart, default=0.0)
                 yield Comparison("training", "", "learning rate", target, dtype, value, bound, fault)

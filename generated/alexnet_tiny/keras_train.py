@@ -62,7 +62,8 @@ def compile_model(model: keras.Model) -> None:
 
 def learning_rate(epoch: int) -> float:
     """Return the learning rate of an epoch, counted from 0."""
-    return 0.01 * 0.1 ** sum(epoch >= milestone for milestone in [6, 9])
+    drops = [6, 9]
+    return 0.01 * 0.1 ** sum(epoch >= drop for drop in drops)
 
 
 def make_scheduler() -> keras.callbacks.Callback:
