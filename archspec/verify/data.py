@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DIRECTIONS = 2  # along which the gradients are held against central differences
 STEP = 1e-8  # along them: so short that hardly a ReLU or a maximum changes sides, and 5e-15 of rounding is still 1e-6
+SATURATING = ("sigmoid", "softmax", "tanh")
 ENOUGH = 4000  # values that a dropout's rate is told by
 WORK = 2 * 10**9  # multiply-accumulates that this may take
 DROP_SEARCH = 10_000  # epochs in which a schedule's first drop is looked for
@@ -62,6 +63,9 @@ class Data:
             inputs = (pixels - 120).astype(np.float32)
         self.batch = len(inputs)
         self._save("inputs", inputs)
+        # A sigmoid of 100 is 1 but for what a float64 rounds away, and that is all that its gradient is made of.
+        saturates = any(node.op.op in SATURATING for node in graph.nodes)
+        self._save("gentle", inputs / np.float32(_length(inputs)) if saturates else inputs)
         self.weights = canonical.loud(graph, seed) if weights is None else weights
         self.weights_path = room / "weights.safetensors"
         canonical.save(self.weights, self.weights_path)
@@ -81,7 +85,7 @@ class Data:
                 name: (self._random.standard_normal(w.shape, np.float32) * np.float32(_length(w)))
                 for name, w in self.weights.items()
             }
-            inputs = np.load(self.path("inputs", "numpy"))
+            inputs = np.load(self.path("gentle", "numpy"))
             there = self._random.standard_normal(inputs.shape, np.float32) * np.float32(_length(inputs))
             canonical.save(along, self.room / f"direction{i}.safetensors")
             self._save(f"direction{i}", there)

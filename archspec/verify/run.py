@@ -195,7 +195,7 @@ class _Run:
         self.found[f"{word} answer", dtype] = self._ask(
             "gradients",
             weights=str(self._data.weights_path),
-            inputs=self._data.path("inputs", self._target),
+            inputs=self._data.path("gentle", self._target),
             labels=self._data.label_path("labels"),
             dtype=dtype,
             output=str(self._output(word, dtype)),

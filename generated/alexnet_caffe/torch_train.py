@@ -68,6 +68,6 @@ def train_step(
     model.train()
     optimizer.zero_grad()
     loss: Tensor = criterion(model(images), labels)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.detach()
