@@ -358,7 +358,8 @@ def show_evidence(evidence: Evidence) -> None:
     console.width = max(console.width, 92)  # the table's, on a narrower terminal it wraps
     if evidence.comparisons:
         console.print(show.table(evidence))
-        console.print("se: standard errors from the spec's rule", style="dim")
+        if "init" in evidence.checks:
+            console.print("se: standard errors from the spec's rule", style="dim")
     for target, versions in evidence.versions.items():
         files = ", ".join(str(path) for path in evidence.files[target])
         console.print(

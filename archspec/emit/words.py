@@ -83,9 +83,16 @@ def environment() -> jinja2.Environment:
         autoescape=False,  # noqa: S701  Python comes out, not HTML: strings pass through `literal` or `docstring`
     )
     made.filters.update(
-        code=Code, unless=_unless, square=_square, literal=literal, docstring=_docstring, scaled=_scaled, wrap=_wrap
+        code=Code,
+        docstring=_docstring,
+        lines=lambda text: text.strip("\n"),
+        literal=literal,
+        scaled=_scaled,
+        square=_square,
+        tuple=tuple,
+        unless=_unless,
+        wrap=_wrap,
     )
-    made.filters.update(lines=lambda text: text.strip("\n"), tuple=tuple)
     made.globals.update(
         OMIT=OMIT,
         call=_call,

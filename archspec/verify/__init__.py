@@ -2,13 +2,12 @@
 
 from archspec.verify.evidence import BOUNDS, CHECKS, Comparison, Evidence, Sensitivity
 from archspec.verify.run import QUICK, verify
-from archspec.verify.workers import ALL_TARGETS, DEVICES, WorkerError, Workers, kind
+from archspec.verify.workers import ALL_TARGETS, WorkerError, Workers, kind
 
 __all__ = [
     "ALL_TARGETS",
     "BOUNDS",
     "CHECKS",
-    "DEVICES",
     "QUICK",
     "Comparison",
     "Evidence",

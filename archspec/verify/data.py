@@ -57,7 +57,6 @@ class Data:
         self.epochs = plan(self.recipe, steps)
         self._turned = flattened_maps(graph)
         self._random = np.random.default_rng([seed, 1])
-        self._input_layer = graph.input
         if inputs is None:
             pixels = np.random.default_rng(seed).uniform(0, 255, (batch, *graph.input.output_shape))
             inputs = (pixels - 120).astype(np.float32)
@@ -69,11 +68,11 @@ class Data:
         self.weights = canonical.loud(graph, seed) if weights is None else weights
         self.weights_path = room / "weights.safetensors"
         canonical.save(self.weights, self.weights_path)
-        self.labels = self._labels("labels", self.batch)
+        self._labels("labels", self.batch)
 
     def path(self, name: str, target: str) -> str:
-        """Return the file of inputs called `name` in a target's layout."""
-        return str(self.room / f"{name}-{kind(target)}.npy")
+        """Return the file of inputs called `name` in a target's layout: channels last in Keras, first in the others."""
+        return str(self.room / f"{name}-{'last' if kind(target) == 'keras' else 'first'}.npy")
 
     def directions(self) -> list[tuple[canonical.Weights, NDArray[np.float32]]]:
         """Write directions, each as long as what it goes along, and return them: of the weights, and of the inputs."""
@@ -85,7 +84,7 @@ class Data:
                 name: (self._random.standard_normal(w.shape, np.float32) * np.float32(_length(w)))
                 for name, w in self.weights.items()
             }
-            inputs = np.load(self.path("gentle", "numpy"))
+            inputs = np.load(self.path("gentle", "torch"))
             there = self._random.standard_normal(inputs.shape, np.float32) * np.float32(_length(inputs))
             canonical.save(along, self.room / f"direction{i}.safetensors")
             self._save(f"direction{i}", there)
@@ -108,7 +107,7 @@ class Data:
             fewest = min(prod(node.output_shape) for node in nodes)
             work = max(1, sum(node.macs for node in self.graph.nodes))
             repeats = max(1, min(ENOUGH // (fewest * self.batch), WORK // (work * self.batch), 256))
-            inputs = np.load(self.path("inputs", "numpy"))
+            inputs = np.load(self.path("inputs", "torch"))
             self._save("many", np.concatenate([inputs] * repeats))
         drawn = {n.name: self._random.random((self.batch, *n.output_shape), np.float32) for n in nodes}
         for target in ("torch", "keras") if nodes else ():
@@ -142,19 +141,16 @@ class Data:
     def _save(self, name: str, values: NDArray[np.float32]) -> None:
         import numpy as np
 
-        np.save(self.room / f"{name}-torch.npy", values)
-        np.save(self.room / f"{name}-numpy.npy", values)
-        last = np.moveaxis(values, -3, -1) if len(self.graph.input.output_shape) == 3 else values
-        np.save(self.room / f"{name}-keras.npy", np.ascontiguousarray(last))
+        np.save(self.path(name, "torch"), values)
+        np.save(self.path(name, "keras"), np.ascontiguousarray(np.moveaxis(values, -3, -1)))
 
-    def _labels(self, name: str, *size: int) -> NDArray[np.int64]:
-        """Write and return labels: one a sample, or one a place where the output is maps."""
+    def _labels(self, name: str, *size: int) -> None:
+        """Write labels: one a sample, or one a place where the output is maps."""
         import numpy as np
 
         classes, *places = self.graph.output.output_shape
         labels = self._random.integers(0, classes, (*size, *places))
         np.save(self.room / f"{name}.npy", labels)
-        return labels
 
 
 def plan(recipe: Training, steps: int) -> list[list[float]]:

@@ -94,7 +94,6 @@ class Evidence:
     versions: dict[str, dict[str, str]]
     files: dict[str, tuple[Path, ...]]
     hashes: dict[str, str]  # sha256 of each file, by its path
-    recipe: str  # what was trained
     stale: tuple[Path, ...] = ()  # files that are not what the spec gives
     failures: tuple[WorkerError, ...] = ()
     skipped: dict[str, str] = field(default_factory=dict)  # checks that there was nothing for, and why
@@ -124,8 +123,3 @@ class Evidence:
     def columns(self) -> Iterator[tuple[str, str]]:
         """Yield what was compared: a check, and a dtype where there are two."""
         yield from dict.fromkeys(c.column for c in self.comparisons)
-
-    def worst(self, check: str, dtype: str) -> Comparison | None:
-        """The comparison of a check that came nearest to its bound."""
-        of = [c for c in self.comparisons if (c.check, c.dtype) == (check, dtype) and not c.fault]
-        return max(of, key=lambda c: c.value / c.bound if c.bound else 0.0, default=None)

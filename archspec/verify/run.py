@@ -13,7 +13,7 @@ from archspec import weights as canonical
 from archspec.emit import TARGETS, TRAINERS, emit, emit_training
 from archspec.graph import Graph
 from archspec.names import class_name
-from archspec.verify.compare import compare
+from archspec.verify.compare import compare, fits
 from archspec.verify.data import STEP, Data, check_memory
 from archspec.verify.evidence import CHECKS, Evidence
 from archspec.verify.sensitivity import sensitivity
@@ -50,16 +50,16 @@ def verify(
     Raises SpecError where a target cannot spell the network, and MemoryError where this machine cannot hold it.
     """
     started = time.monotonic()
-    workers.start()
     check_memory(graph, batch, len(workers.targets))
+    workers.start()
     with tempfile.TemporaryDirectory(prefix="archspec-") as folder:
         room = Path(folder)
         data = Data(graph, room, batch=batch, seed=seed, steps=steps, inputs=inputs, weights=weights)
         runs = {target: _Run(graph, target, workers, data, generated, tuple(dtypes)) for target in workers.targets}
         directions = data.directions() if "gradients" in checks else []
         dropouts = data.masks() if "dropout" in checks else []
-        start = data.training() if "training" in checks else None
         learned = any(node.weights for node in graph.nodes)
+        start = data.training() if "training" in checks and learned else None
         skipped = {}
         if "dropout" in checks and not dropouts:
             skipped["dropout"] = "no layer drops anything"
@@ -76,10 +76,10 @@ def verify(
                 one.forward()
             if one.trains:
                 if "gradients" in checks:
-                    one.gradients(bool(directions))
+                    one.gradients()
                 if dropouts:
                     one.dropout([node.name for node in dropouts])
-                if start and learned:
+                if start:
                     one.training(start)
                 if "init" in checks and learned:
                     one.initial()
@@ -103,7 +103,6 @@ def verify(
             versions={target: workers.versions[target] for target in trained},
             files=paths,
             hashes={str(p): hashlib.sha256(p.read_bytes()).hexdigest() for ps in paths.values() for p in ps},
-            recipe=data.recipe.optimizer.optimizer,
             stale=tuple(path for one in runs.values() for path in one.stale),
             failures=tuple(failures),
             skipped=skipped,
@@ -160,8 +159,6 @@ class _Run:
         inputs = self._graph.input.output_shape
         laid = [*inputs[1:], inputs[0]] if kind(self._target) == "keras" else list(inputs)
         self.found["structure"] = self._ask("structure", inputs=[2, *laid], layers=self._layers)
-        from archspec.verify.compare import fits
-
         return fits(self._graph, self._target, self.found["structure"])
 
     def forward(self) -> None:
@@ -182,13 +179,13 @@ class _Run:
                 self.found["forward", dtype] = dict(arrays)
             self.found["forward fault", dtype] = answer.get("fault", "")
 
-    def gradients(self, derivatives: bool) -> None:
+    def gradients(self) -> None:
         """Ask for the gradients in evaluation mode, and, in float64, for losses to hold them against."""
         import numpy as np
 
         for dtype in self._dtypes:
             along = {"directions": self._data.direction_paths(self._target), "step": STEP}
-            self._gradients("gradients", dtype, **(along if derivatives and dtype == "float64" else {}))
+            self._gradients("gradients", dtype, **(along if dtype == "float64" else {}))
             self.found["gradients", dtype] = np.load(self._output("gradients", dtype))
 
     def _gradients(self, word: str, dtype: str, **arguments: Any) -> None:

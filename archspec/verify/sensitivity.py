@@ -117,7 +117,7 @@ def _idle(node: Node, field: str) -> bool:
 def _candidates(op: Op, field: str, value: Any) -> Iterator[Any]:
     """Yield other values of an attribute, such as a slip would give."""
     if field in ("groups", "sections"):
-        yield from (n for n in (1, 2, 3, 4) if n != value)
+        yield from (1, 2, 3, 4)
     elif isinstance(value, bool):
         yield not value
     elif isinstance(value, float):
@@ -125,7 +125,7 @@ def _candidates(op: Op, field: str, value: Any) -> Iterator[Any]:
         yield value + 0.25
     elif isinstance(value, int):
         least = 0 if field == "index" else 1
-        yield from (n for n in (value + 1, value + 2, value - 1, value - 2, 2, 1) if n != value and n >= least)
+        yield from (n for n in (value + 1, value + 2, value - 1, value - 2, 2, 1) if n >= least)
     elif field == "padding" and isinstance(value, tuple):
         (top, bottom), (left, right) = value
         yield (top + 1, max(bottom - 1, 0)), (left, right)  # on the wrong side
@@ -135,7 +135,7 @@ def _candidates(op: Op, field: str, value: Any) -> Iterator[Any]:
         yield tuple(n + 1 for n in value)
         yield tuple(max(n - 1, 1) for n in value)
     elif isinstance(value, str):
-        yield from (word for word in get_args(type(op).model_fields[field].annotation) if word != value)
+        yield from get_args(type(op).model_fields[field].annotation)
 
 
 def _shapes(graph: Graph, without: Node | None = None) -> list[Any]:

@@ -124,16 +124,6 @@ def blind_spots(evidence: Evidence) -> list[str]:
     return lines
 
 
-def sensitivities(evidence: Evidence) -> list[str]:
-    """Return by how much each alteration moves the network's output, a line a layer."""
-    by_layer: dict[str, list[str]] = {}
-    for s in evidence.sensitivity:
-        how = f"{s.moved:.1e}" if s.seen_by == "forward" else s.seen_by or "not seen"
-        by_layer.setdefault(s.layer, []).append(f"{s.change}: {how}")
-    width = max(map(len, by_layer), default=0)
-    return [f"{layer:<{width}}  {'; '.join(changes)}" for layer, changes in by_layer.items()]
-
-
 def page(evidence: Evidence) -> str:
     """Return the evidence as one HTML page that needs nothing else."""
     from archspec.emit.words import pages

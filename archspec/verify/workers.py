@@ -16,7 +16,6 @@ from typing import Any
 
 BACKENDS = ("tensorflow", "jax", "torch")
 ALL_TARGETS = ("torch", "keras", "numpy", *(f"keras-{backend}" for backend in BACKENDS))
-DEVICES = ("cpu", "cuda")
 
 Progress = Callable[[str, str], None]  # (target, what it does now)
 
