@@ -84,6 +84,36 @@ def optimizer_counts(graph: Graph) -> Counts:
     return {"mul": 3 * learned, "add": 3 * learned}
 
 
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What of the network's input one position of a layer's output depends on, (rows, columns) of each.
+
+    `size` is the receptive field, clipped by nothing; `stride` the distance between those of neighbours, None where
+    there are none (Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, 2019).
+    """
+
+    size: tuple[int, int]
+    stride: tuple[int, int] | None
+
+
+def receptive_fields(graph: Graph) -> dict[Node, Field]:
+    """Return the receptive field of every layer; where paths meet, the larger."""
+    found = {graph.input: Field((1, 1), (1, 1))}
+    for node in graph.nodes:
+        read = [found[one] for one in node.inputs]
+        size = max(one.size[0] for one in read), max(one.size[1] for one in read)
+        steps = [one.stride for one in read if one.stride]
+        if steps and not isinstance(node.op, Input):
+            (rows, columns), (down, right) = node.op.reach(*node.input_shapes)
+            step = max(one[0] for one in steps), max(one[1] for one in steps)
+            size = size[0] + (rows - 1) * step[0], size[1] + (columns - 1) * step[1]
+            on = len(node.output_shape) == 3
+            found[node] = Field(size, (step[0] * down, step[1] * right) if on else None)
+        else:
+            found[node] = Field(size, None)
+    return found
+
+
 def totals(graph: Graph) -> Totals:
     """Return what the whole network costs."""
     macs = sum(node.macs for node in graph.nodes)

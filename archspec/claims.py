@@ -49,7 +49,7 @@ def verdicts(graph: Graph) -> list[Verdict]:
     """
     if not graph.spec.claims:
         return []
-    named = {node.name: node for node in graph.nodes}
+    named = {node.name: node for node in (*graph.nodes, *graph.unread)}
 
     @cache
     def whole(subject: str) -> Any:

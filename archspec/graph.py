@@ -9,7 +9,7 @@ from pathlib import Path
 from archspec.inits import NO_INIT, Init
 from archspec.ops import Input, Op, Shape, ShapeError
 from archspec.ops.base import Weights
-from archspec.source import Source, SpecError
+from archspec.source import Loc, Source, SpecError
 from archspec.spec import Spec, parse
 
 MAX_VALUES = 2**53  # in one tensor: more than any machine holds, and still a number to read
@@ -48,13 +48,15 @@ class Node:
 class Graph:
     """A network: its input, and its layers in an order in which each reads only what is before it.
 
-    The last layer's output is the network's. `source` is the text it was read from.
+    The last layer's output is the network's. `source` is the text it was read from; `unread` are the layers in it on
+    which the output does not depend: no part of the network.
     """
 
     spec: Spec
     source: Source
     input: Node
     nodes: tuple[Node, ...]
+    unread: tuple[Node, ...] = ()
 
     @property
     def name(self) -> str:
@@ -70,6 +72,10 @@ class Graph:
         """Return the rules that hold for a layer: its own, or the spec's."""
         return getattr(node.op, "init", NO_INIT).over(self.spec.init)
 
+    def loc(self, node: Node) -> Loc:
+        """Return where in the source a layer stands."""
+        return "layers", next(i for i, op in enumerate(self.spec.layers) if op.name == node.name)
+
 
 def load(path: Path | str) -> Graph:
     """Return the network that the spec at `path` describes.
@@ -84,22 +90,22 @@ def build(source: Source) -> Graph:
     spec = parse(source)
     first = Node(spec.input, (), spec.input.output_shape(), {})
     made = {"input": first}
-    read: set[str] = set()
     last = first
     nodes = []
     for i, op in enumerate(spec.layers):
         names = op.from_ or (last.name,)
-        read.update(names)
         inputs = tuple(made[name] for name in names)
         last = made[op.name] = _node(op, inputs, source, i)
         nodes.append(last)
-    for i, node in enumerate(nodes[:-1]):
-        if node.name not in read:
-            message = f"{node.name}: nothing reads this layer, and the output is the last layer's, {last.name}"
-            raise SpecError([source.error("unread-layer", message, ("layers", i, "name"))])
+    read = {last}
+    for node in reversed(nodes):
+        if node in read:
+            read.update(node.inputs)
+    unread = tuple(node for node in nodes if node not in read)
+    nodes = [node for node in nodes if node in read] if unread else nodes
     if spec.training and not any(node.weights for node in nodes):
         raise SpecError([source.error("nothing-to-train", "no layer of this network learns", ("training",), key=True)])
-    return Graph(spec, source, first, tuple(nodes))
+    return Graph(spec, source, first, tuple(nodes), unread)
 
 
 def altered(graph: Graph, node: Node, op: Op | None) -> Graph | None:

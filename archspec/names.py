@@ -4,7 +4,7 @@ import keyword
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 # An attribute of every torch.nn.Module would be overwritten by a layer of its name (torch 2.14).
@@ -100,6 +100,12 @@ def _text(text: str) -> str:
     return " ".join(text.split())
 
 
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError("wrong-value", "must say why")
+    return _text(text)
+
+
 def one_or_more(value: Any, what: str) -> list[str]:
     """Return a name, or a list of them, as a list; `what` the names are of is for the message."""
     names = [value] if isinstance(value, str) else value
@@ -122,6 +128,15 @@ def tagged(value: Any, tag: str, example: str) -> Any:
     raise PydanticCustomError("wrong-value", f"must be a {tag} such as {example}")
 
 
-LayerName = Annotated[str, AfterValidator(_layer_name)]
-SpecName = Annotated[str, AfterValidator(_spec_name)]
+def _matching(pattern: re.Pattern[str], what: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern.pattern}$", "description": what})
+
+
+LayerName = Annotated[str, AfterValidator(_layer_name), _matching(_LAYER, "what other layers and claims call it")]
+SpecName = Annotated[str, AfterValidator(_spec_name), _matching(_SPEC, "what the network is called, and its folder")]
+Reason = Annotated[str, AfterValidator(_reason), WithJsonSchema({"type": "string", "pattern": r"\S"})]
+NAMES_SCHEMA: dict[str, Any] = {
+    "description": "the name of a layer, or a list of them",
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+}
 Text = Annotated[str, AfterValidator(_text)]  # one line that is printed, and written into docstrings

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gc
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import yaml
 
@@ -34,17 +34,19 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One fault of a spec, at its place."""
+    """One fault of a spec, or one thing to look at, at its place; `allowed` is why a warning's author wants it so."""
 
     path: str
     span: Span
     code: str
     message: str
     excerpt: str = ""
+    severity: Literal["error", "warning"] = "error"
+    allowed: str = ""
 
     def __str__(self) -> str:
         line, column, width = self.span
-        head = _printable(f"{self.path}:{line + 1}:{column + 1}: error[{self.code}]: {self.message}")
+        head = _printable(f"{self.path}:{line + 1}:{column + 1}: {self.severity}[{self.code}]: {self.message}")
         if not self.excerpt:
             return head
         # Tabs stay tabs under tabs, and wide characters take two columns, so that the caret stands where it should.
@@ -96,6 +98,10 @@ class Source:
     def error(self, code: str, message: str, loc: Loc, *, key: bool = False) -> Diagnostic:
         """Return a diagnostic at `loc`, on its key instead of its value if `key`."""
         return _diagnostic(self._lines, self.path, self.span(loc, key=key), code, message)
+
+    def warning(self, code: str, message: str, loc: Loc, *, allowed: str = "") -> Diagnostic:
+        """Return a warning at `loc`, with the reason why it is allowed, if it is."""
+        return replace(self.error(code, message, loc), severity="warning", allowed=allowed)
 
     def span(self, loc: Loc, *, key: bool = False) -> Span:
         """Return where `loc` stands, or else the nearest thing around it that does stand somewhere."""

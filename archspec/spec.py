@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from archspec.inits import NO_INIT, Init
-from archspec.names import SpecName, Text, one_or_more
+from archspec.names import NAMES_SCHEMA, SpecName, Text, one_or_more
 from archspec.ops import AnyOp, Input
+from archspec.ops.base import Lint
 from archspec.source import Diagnostic, Loc, Source, SpecError, shown
 from archspec.training import Training
 
@@ -30,10 +31,14 @@ def _dims(value: Any) -> list[int]:
     return value
 
 
-Number = Annotated[int | float, PlainValidator(_number)]
+Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number", "minimum": 0})]
 Factor = Annotated[float, Field(ge=0, le=1e6)]
-Dims = Annotated[list[int], PlainValidator(_dims)]
-Layers = Annotated[list[str], PlainValidator(lambda value: one_or_more(value, "a layer"))]
+Dims = Annotated[
+    list[int],
+    PlainValidator(_dims),
+    WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4}),
+]
+Layers = Annotated[list[str], PlainValidator(lambda value: one_or_more(value, "a layer")), WithJsonSchema(NAMES_SCHEMA)]
 
 
 # What a claim can be about. Of a layer, or of several together, or else of the whole network.
@@ -61,7 +66,13 @@ class Claim(BaseModel):
     folder.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        defer_build=True,
+        json_schema_extra={"oneOf": [{"required": [subject]} for subject in SUBJECTS]},
+    )
 
     layer: Layers | None = None
     params: Number | None = None
@@ -210,6 +221,9 @@ def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
     keys = [step for step in loc if isinstance(step, str)]
     is_item = len(loc) == 2 and isinstance(loc[1], int)  # a whole layer, or claim
     what = f"{whose}{keys[-1]} " if keys and not is_item else whose or "a spec "
+    if loc[-1:] == ("[key]",):
+        near = _near(value, get_args(Lint)) or f"; there are {', '.join(get_args(Lint))}"
+        return source.error("unknown-lint", f"{whose}there is no lint {shown(value)}{near}", loc[:-1], key=True)
     if kind == "missing":
         return source.error("missing-key", f"{whose}{_owner(loc, source)} needs {loc[-1]}", loc[:-1])
     if kind == "extra_forbidden":

@@ -133,7 +133,7 @@ def spell(net: Net, form: str, subject: Layer | str) -> str:
         return str(macro(what)).strip()
     except RefusalError as refusal:
         assert not isinstance(subject, str), "a definition refuses nothing"
-        loc = ("layers", net.graph.nodes.index(subject.node), refusal.field or "op")
+        loc = (*net.graph.loc(subject.node), refusal.field or "op")
         source = net.graph.source
         raise SpecError([source.error("no-spelling", f"{subject.name}: {net.target} {refusal}", loc)]) from None
 

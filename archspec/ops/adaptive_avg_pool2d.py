@@ -3,7 +3,7 @@
 from math import gcd, prod
 from typing import Literal
 
-from archspec.ops.base import Counts, Op, Pair, Shape, Weights, maps
+from archspec.ops.base import Counts, Kept, Op, Pair, Shape, Weights, maps
 
 
 class AdaptiveAvgPool2d(Op):
@@ -15,6 +15,11 @@ class AdaptiveAvgPool2d(Op):
 
     op: Literal["adaptive_avg_pool2d"]
     output_size: Pair
+
+    def reach(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        # the largest window and distance, where H' does not divide H
+        (rows, down), (columns, right) = map(_reach, maps(shapes[0])[1:], self.output_size)
+        return (rows, columns), (down, right)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (maps(shapes[0])[0], *self.output_size)
@@ -36,3 +41,13 @@ class AdaptiveAvgPool2d(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {"add": self._read(shapes[0]), "div": prod(self.output_shape(*shapes))}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(inputs=True)
+
+
+def _reach(size: int, positions: int) -> tuple[int, int]:
+    """Return the largest ceil((i + 1) size / positions) - floor(i size / positions), and the largest step of them."""
+    step, rest = divmod(size, positions)
+    more = 0 if not rest else 1 if rest == gcd(rest, positions) else 2
+    return step + more, step + bool(rest)

@@ -3,7 +3,7 @@
 from math import prod
 from typing import ClassVar, Literal
 
-from archspec.ops.base import Counts, Op, Shape, ShapeError, Weights, times
+from archspec.ops.base import Counts, Kept, Op, Shape, ShapeError, Weights, times
 
 
 class Add(Op):
@@ -25,3 +25,6 @@ class Add(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept()

@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal
 
-from archspec.ops.base import Counts, Pool2d, Shape
+from archspec.ops.base import Counts, Kept, Pool2d, Shape
 
 
 class AvgPool2d(Pool2d):
@@ -23,3 +23,6 @@ class AvgPool2d(Pool2d):
     def gradient_counts(self, *shapes: Shape) -> Counts:
         out = prod(self.output_shape(*shapes))
         return {"add": out * prod(self.kernel_size), "div": out}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(inputs=True)

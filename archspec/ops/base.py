@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from archspec.names import LayerName, one_or_more
+from archspec.names import NAMES_SCHEMA, LayerName, Reason, one_or_more
 
 Shape = tuple[int, ...]  # (C, H, W) of maps or (F,) of a vector, without the batch
 Weights = dict[str, Shape]  # "weight" and "bias", laid out as PyTorch lays them out
@@ -30,6 +30,9 @@ KINDS = {
     "stride_area": "positions of a window times the area of its stride",
 }
 
+# What `check` warns of, and what a layer may therefore `allow`: see archspec/lint.py.
+Lint = Literal["dropout-after-output", "relu-after-relu", "softmax-before-loss", "uncovered-rows", "unread-layer"]
+
 # Large enough for any network; small enough that the product of a few is still a number one can read.
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -43,10 +46,19 @@ class ShapeError(ValueError):
         self.field = field
 
 
+class Kept(NamedTuple):
+    """What an op keeps until its gradients are taken, its weights aside."""
+
+    inputs: bool = False
+    output: bool = False
+    values: int = 0  # of its own, in the network's dtype
+    bytes: int = 0  # of its own, whatever that is
+
+
 class Op(BaseModel, ABC):
     """A layer as the spec writes it and, unchanged, what a node of the graph holds.
 
-    A subclass's fields are its attributes; the questions below are its meaning.
+    The fields here are every layer's; a subclass's own are its attributes, and the questions below are its meaning.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
@@ -54,8 +66,11 @@ class Op(BaseModel, ABC):
     op: str
     name: LayerName
     from_: Annotated[
-        tuple[str, ...] | None, PlainValidator(lambda value: tuple(one_or_more(value, "a layer above")))
+        tuple[str, ...] | None,
+        PlainValidator(lambda value: tuple(one_or_more(value, "a layer above"))),
+        WithJsonSchema(NAMES_SCHEMA),
     ] = Field(None, alias="from")
+    allow: dict[Lint, Reason] = {}
 
     inputs: ClassVar[tuple[int, int]] = (1, 1)  # the fewest and the most it reads
     is_view: ClassVar[bool] = False  # its output is its input's memory under another shape
@@ -75,6 +90,17 @@ class Op(BaseModel, ABC):
     @abstractmethod
     def gradient_counts(self, *shapes: Shape) -> Counts:
         """Return what the gradient of its inputs takes for one sample, by KINDS; that of its weights is not in it."""
+
+    @abstractmethod
+    def kept(self, *shapes: Shape) -> Kept:
+        """Return what it keeps of one sample for its gradients, as PyTorch's autograd does."""
+
+    def reach(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        """Return the rows and columns that one position of its output reads, and how far the next one's are from them.
+
+        Of maps only; one position reads one unless an op says otherwise.
+        """
+        return (1, 1), (1, 1)
 
 
 def maps(shape: Shape) -> tuple[int, int, int]:
@@ -117,8 +143,40 @@ def _padding(value: Any) -> tuple[Sides, Sides] | Literal["same"]:
     return (sides[0], sides[1]), (sides[2], sides[3])
 
 
-Pair = Annotated[tuple[int, int], PlainValidator(_pair)]  # (height, width)
-Padding = Annotated[tuple[Sides, Sides] | Literal["same"], PlainValidator(_padding)]  # ((top, bottom), (left, right))
+_POSITIVE = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+_ADDED = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
+
+# (height, width)
+Pair = Annotated[
+    tuple[int, int],
+    PlainValidator(_pair),
+    WithJsonSchema(
+        {
+            "description": "a positive whole number, or [height, width]",
+            "oneOf": [_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 2, "maxItems": 2}],
+        }
+    ),
+]
+# ((top, bottom), (left, right))
+Padding = Annotated[
+    tuple[Sides, Sides] | Literal["same"],
+    PlainValidator(_padding),
+    WithJsonSchema(
+        {
+            "description": "what is added on all sides, [height, width], {top, bottom, left, right}, or same",
+            "oneOf": [
+                _ADDED,
+                {"type": "array", "items": _ADDED, "minItems": 2, "maxItems": 2},
+                {
+                    "type": "object",
+                    "properties": dict.fromkeys(("top", "bottom", "left", "right"), _ADDED),
+                    "additionalProperties": False,
+                },
+                {"const": "same"},
+            ],
+        }
+    ),
+]
 
 
 def window(size: int, kernel: int, stride: int, sides: Sides, dilation: int = 1, *, ceil_mode: bool = False) -> int:
@@ -201,6 +259,9 @@ class Pool2d(Op):
     def sides(self, shape: Shape) -> tuple[Sides, Sides]:
         """Return what surrounds maps of `shape`: ((top, bottom), (left, right))."""
         return sides(self.padding, shape, self.kernel_size, self.strides)
+
+    def reach(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        return self.kernel_size, self.strides
 
     def output_shape(self, *shapes: Shape) -> Shape:
         channels = maps(shapes[0])[0]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from archspec.ops.base import Counts, Op, Shape, ShapeError, Weights, times
+from archspec.ops.base import Counts, Kept, Op, Shape, ShapeError, Weights, times
 
 
 class Concat(Op):
@@ -27,3 +27,6 @@ class Concat(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept()

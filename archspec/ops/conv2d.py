@@ -3,7 +3,21 @@
 from typing import Literal
 
 from archspec.inits import NO_INIT, Init
-from archspec.ops.base import Counts, Op, Padding, Pair, Shape, ShapeError, Sides, Size, Weights, maps, sides, slide
+from archspec.ops.base import (
+    Counts,
+    Kept,
+    Op,
+    Padding,
+    Pair,
+    Shape,
+    ShapeError,
+    Sides,
+    Size,
+    Weights,
+    maps,
+    sides,
+    slide,
+)
 
 
 class Conv2d(Op):
@@ -29,6 +43,10 @@ class Conv2d(Op):
         """Return the zeros added to maps of `shape`: ((top, bottom), (left, right))."""
         return sides(self.padding, shape, self.kernel_size, self.stride, self.dilation)
 
+    def reach(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        rows, columns = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        return (rows, columns), self.stride
+
     def output_shape(self, *shapes: Shape) -> Shape:
         channels = maps(shapes[0])[0]
         if channels % self.groups or self.out_channels % self.groups:
@@ -52,3 +70,6 @@ class Conv2d(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {"mac": self.counts(*shapes)["mac"]}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(inputs=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archspec.ops.base import Counts, Op, Shape, Weights
+from archspec.ops.base import Counts, Kept, Op, Shape, Weights
 
 
 class Dropout(Op):
@@ -29,3 +29,6 @@ class Dropout(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {"mul": prod(shapes[0])}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(values=prod(shapes[0]))  # the draw

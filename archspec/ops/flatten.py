@@ -3,7 +3,7 @@
 from math import prod
 from typing import ClassVar, Literal
 
-from archspec.ops.base import Counts, Op, Shape, Weights
+from archspec.ops.base import Counts, Kept, Op, Pair, Shape, Weights
 
 
 class Flatten(Op):
@@ -14,6 +14,9 @@ class Flatten(Op):
 
     op: Literal["flatten"]
     is_view: ClassVar[bool] = True
+
+    def reach(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        return (shapes[0][1], shapes[0][2]) if len(shapes[0]) == 3 else (1, 1), (1, 1)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         return (prod(shapes[0]),)
@@ -26,3 +29,6 @@ class Flatten(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept()

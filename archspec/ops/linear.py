@@ -3,7 +3,7 @@
 from typing import Literal
 
 from archspec.inits import NO_INIT, Init
-from archspec.ops.base import Counts, Op, Shape, ShapeError, Size, Weights, times
+from archspec.ops.base import Counts, Kept, Op, Shape, ShapeError, Size, Weights, times
 
 
 class Linear(Op):
@@ -33,3 +33,6 @@ class Linear(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {"mac": self.counts(*shapes)["mac"]}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(inputs=True)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archspec.ops.base import Counts, Op, Shape, ShapeError, Size, Weights, maps
+from archspec.ops.base import Counts, Kept, Op, Pair, Shape, ShapeError, Size, Weights, maps
 
 
 class LocalResponseNorm(Op):
@@ -28,6 +28,10 @@ class LocalResponseNorm(Op):
     k: Annotated[float, Field(ge=1e-15, le=1e15)] = 1.0
     groups: Size = 1
     norm_region: Literal["across_channels", "within_channel"] = "across_channels"
+
+    def reach(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        side = self.size if self.norm_region == "within_channel" else 1
+        return (side, side), (1, 1)
 
     def output_shape(self, *shapes: Shape) -> Shape:
         channels = maps(shapes[0])[0]
@@ -54,3 +58,7 @@ class LocalResponseNorm(Op):
         forward = self.counts(*shapes)
         n = prod(shapes[0])
         return {"pow": n, "mul": 4 * n, "div": n, "add": forward["add"]}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        # the padded squares, the denominator before its power and after
+        return Kept(inputs=True, values=self.counts(*shapes)["padded"] + 2 * prod(shapes[0]))

@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal
 
-from archspec.ops.base import Counts, Pool2d, Shape
+from archspec.ops.base import Counts, Kept, Pool2d, Shape
 
 
 class MaxPool2d(Pool2d):
@@ -22,3 +22,6 @@ class MaxPool2d(Pool2d):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {"add": prod(self.output_shape(*shapes))}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(inputs=True, bytes=8 * prod(self.output_shape(*shapes)))  # whose maxima, as int64

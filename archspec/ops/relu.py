@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal
 
-from archspec.ops.base import Counts, Op, Shape, Weights
+from archspec.ops.base import Counts, Kept, Op, Shape, Weights
 
 
 class Relu(Op):
@@ -24,3 +24,6 @@ class Relu(Op):
     def gradient_counts(self, *shapes: Shape) -> Counts:
         n = prod(shapes[0])
         return {"compare": n}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(output=True)

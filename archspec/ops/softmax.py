@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal
 
-from archspec.ops.base import Counts, Op, Shape, Weights
+from archspec.ops.base import Counts, Kept, Op, Shape, Weights
 
 
 class Softmax(Op):
@@ -28,3 +28,6 @@ class Softmax(Op):
     def gradient_counts(self, *shapes: Shape) -> Counts:
         n = prod(shapes[0])
         return {"mul": 2 * n, "add": 2 * n - prod(shapes[0][1:])}  # y (dy - sum of y dy)
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(output=True)

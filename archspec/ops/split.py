@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archspec.ops.base import Counts, Op, Shape, ShapeError, Size, Weights
+from archspec.ops.base import Counts, Kept, Op, Shape, ShapeError, Size, Weights
 
 
 class Split(Op):
@@ -34,3 +34,6 @@ class Split(Op):
 
     def gradient_counts(self, *shapes: Shape) -> Counts:
         return {}
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept()

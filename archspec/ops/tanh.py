@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal
 
-from archspec.ops.base import Counts, Op, Shape, Weights
+from archspec.ops.base import Counts, Kept, Op, Shape, Weights
 
 
 class Tanh(Op):
@@ -24,3 +24,6 @@ class Tanh(Op):
     def gradient_counts(self, *shapes: Shape) -> Counts:
         n = prod(shapes[0])
         return {"add": n, "mul": 2 * n}  # (1 - y^2) dy
+
+    def kept(self, *shapes: Shape) -> Kept:
+        return Kept(output=True)

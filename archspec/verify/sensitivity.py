@@ -86,7 +86,7 @@ def _alterations(graph: Graph) -> Iterator[tuple[Node, str, Graph | None]]:
         for field in type(op).model_fields:
             value = getattr(op, field)
             value = op.sides(node.input_shapes[0]) if value == "same" else value
-            if field in ("op", "name", "from_", "init") or value is None or _idle(node, field):
+            if field in Op.model_fields or field == "init" or value is None or _idle(node, field):
                 continue
             first: tuple[Any, Graph | None] | None = None
             for candidate in _candidates(op, field, value):

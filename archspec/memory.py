@@ -1,0 +1,138 @@
+"""How much memory a network takes, and when: a walk along its layers, forward and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
+
+from archspec.graph import Graph, Node
+from archspec.ops import Input
+from archspec.training import Training
+
+DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes for a batch in a dtype, beside what the framework takes itself.
+
+    The peaks are those of a straightforward framework: an activation lives until the last layer that reads it has run,
+    in training until the gradients that need it are taken; gradients of weights live until the optimizer's step. What
+    an op keeps is what PyTorch 2.14 keeps of it on a CPU (`Op.kept`).
+    """
+
+    batch: int
+    dtype: str
+    params: int
+    gradients: int
+    optimizer: int  # the states of the recipe's optimizer
+    input: int
+    activations: int  # every layer's output, views excluded
+    kept: int  # of them, and beside them, what the gradients need
+    peak_inference: int
+    peak_training: int
+
+
+def output_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
+    """Return the bytes of a layer's output; 0 where it is a view of its input's."""
+    return 0 if node.op.is_view else batch * DTYPES[dtype] * prod(node.output_shape)
+
+
+def kept_bytes(graph: Graph, batch: int = 1, dtype: str = "float32") -> dict[Node, int]:
+    """Return the bytes of each layer kept for gradients: its output if some gradients need it, and what is its own."""
+    own = {node: _own(node, batch, dtype) for node in graph.nodes}
+    for tensor in {kept for node in graph.nodes for kept in _kept(node)}:
+        if tensor is not graph.input:
+            own[tensor] += output_bytes(tensor, batch, dtype)
+    return own
+
+
+def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Training | None = None) -> Memory:
+    """Return the memory that a network takes; the optimizer is the recipe's, or else SGD with momentum."""
+    weights = [DTYPES[dtype] * prod(shape) for node in graph.nodes for shape in node.weights.values()]
+    params = sum(weights)
+    states = params * (recipe.optimizer.states if recipe else 1)
+    given = batch * DTYPES[dtype] * prod(graph.input.output_shape)
+    standing = params + states + given
+    count = len(graph.nodes)
+    return Memory(
+        batch=batch,
+        dtype=dtype,
+        params=params,
+        gradients=params,
+        optimizer=states,
+        input=given,
+        activations=sum(output_bytes(node, batch, dtype) for node in graph.nodes),
+        kept=sum(kept_bytes(graph, batch, dtype).values()),
+        peak_inference=params + given + _peak(_inference(graph, batch, dtype), count),
+        peak_training=max(
+            standing + _peak(_training(graph, batch, dtype), 2 * count),
+            standing + params + max(weights, default=0),  # the step, which adds the decay to one gradient at a time
+        ),
+    )
+
+
+Span = tuple[int, int, int]  # bytes that are taken from a moment to another, both included
+
+
+def _inference(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
+    """Yield the life of every activation; layer i runs at moment i."""
+    last = _last_readers(graph)
+    for i, node in enumerate(graph.nodes):
+        if not node.op.is_view:
+            yield i, last[node], output_bytes(node, batch, dtype)
+
+
+def _training(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
+    """Yield the life of every activation and gradient; of n layers, i runs at moment i and back at 2 n - 1 - i."""
+    end = 2 * len(graph.nodes) - 1
+    last = _last_readers(graph)
+    needed = dict(last)  # the moment at which each activation is needed last
+    for i, node in reversed(list(enumerate(graph.nodes))):
+        needed.update(dict.fromkeys(_kept(node), end - i))
+    for i, node in enumerate(graph.nodes):
+        yield i, end - i, _own(node, batch, dtype)
+        yield end - i, end, sum(DTYPES[dtype] * prod(shape) for shape in node.weights.values())
+        if not node.op.is_view:
+            yield i, needed[node], output_bytes(node, batch, dtype)
+            if node.learns_before or node.weights:
+                yield end - last[node], end - i, output_bytes(node, batch, dtype)
+
+
+def _peak(spans: Iterable[Span], moments: int) -> int:
+    change = [0] * (moments + 1)
+    for start, end, size in spans:
+        change[start] += size
+        change[end + 1] -= size
+    return max(accumulate(change))
+
+
+def _last_readers(graph: Graph) -> dict[Node, int]:
+    """Return which layer, by its number, reads each activation last; the network's output is read to the end."""
+    last = {_tensor(read): i for i, node in enumerate(graph.nodes) for read in node.inputs}
+    return {**last, _tensor(graph.output): len(graph.nodes) - 1}
+
+
+def _tensor(node: Node) -> Node:
+    """Return the layer in whose memory a layer's output stands."""
+    while node.op.is_view and node.inputs:
+        (node,) = node.inputs
+    return node
+
+
+def _kept(node: Node) -> list[Node]:
+    """Return the tensors that the gradients of a layer need."""
+    if isinstance(node.op, Input) or not (node.learns_before or node.weights):
+        return []
+    kept = node.op.kept(*node.input_shapes)
+    return [_tensor(read) for read in node.inputs if kept.inputs] + [_tensor(node)] * kept.output
+
+
+def _own(node: Node, batch: int, dtype: str) -> int:
+    """Return the bytes that a layer keeps besides inputs and outputs."""
+    if isinstance(node.op, Input) or not node.learns_before:
+        return 0
+    kept = node.op.kept(*node.input_shapes)
+    return batch * (DTYPES[dtype] * kept.values + kept.bytes)
