@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from archspec.graph import Graph
+    from archspec.source import Diagnostic
     from archspec.verify import Evidence
 
 app = typer.Typer(
@@ -39,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# The columns of `check --format json`.
+_CHECKED = "name op inputs input_shapes output_shape weights biases params macs".split()
 Specs = Annotated[list[Path], typer.Argument(help="Specs, or folders of specs.", metavar="SPEC...")]
 
 
@@ -49,12 +52,47 @@ class Format(StrEnum):
     json = "json"
 
 
+class ReportFormat(StrEnum):
+    """How a report is given."""
+
+    table = "table"
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+    latex = "latex"
+    html = "html"
+
+
+class DType(StrEnum):
+    """Of the numbers of a network."""
+
+    float64 = "float64"
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
 class EvidenceFormat(StrEnum):
     """How evidence is given."""
 
     table = "table"
     json = "json"
     html = "html"
+
+
+class Rendering(StrEnum):
+    """How diagnostics are given."""
+
+    text = "text"
+    json = "json"
+    github = "github"
+    sarif = "sarif"
+
+
+Rendered = Annotated[
+    Rendering,
+    typer.Option(help="How faults and warnings are told; if not as text, on standard output, and nothing else is."),
+]
 
 
 class Device(StrEnum):
@@ -107,51 +145,84 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def check(
     specs: Specs,
     format: Annotated[Format, typer.Option(help="As a table, or as data.")] = Format.table,
+    diagnostics: Rendered = Rendering.text,
 ) -> None:
-    """Infer every shape; count parameters, MACs and memory."""
+    """Infer every shape; count parameters, MACs and memory; warn of what is mostly not meant."""
     from archspec import claims, report
+    from archspec.lint import lints
 
-    graphs, bad = _load(specs)
+    told: list[Diagnostic] = []
+    graphs = _read(specs, told)
     found = {}
     for graph in graphs:
+        told += lints(graph)
         try:
             found[graph] = claims.verdicts(graph)
-            if faults := list(claims.faults(graph, found[graph])):
-                raise SpecError(faults)
+            told += claims.faults(graph, found[graph])
         except SpecError as error:
-            bad = _complain(error)
+            told += error.diagnostics
+    bad = _tell(told, diagnostics)
+    if diagnostics is not Rendering.text:
+        raise typer.Exit(bad)
     if format is Format.json:
         facts = [
-            {**report.facts(graph), "claims": [report.claim_facts(verdict) for verdict in found.get(graph, [])]}
-            for graph in graphs
+            report.as_data(report.Facts(graph, verdicts=tuple(found.get(graph, ()))), _CHECKED) for graph in graphs
         ]
         _print_json({"specs": facts})
     else:
         for i, graph in enumerate(graphs):
             print("\n" * (i > 0) + "\n".join(report.table(graph)))
             if verdicts := found.get(graph):
-                _print_struck(["", *report.claims_table(verdicts)])
+                print(_struck("\n".join(["", *report.claims_table(verdicts)])))
     raise typer.Exit(bad)
 
 
 @app.command(name="report")
 def report_(
     specs: Specs,
+    format: Annotated[
+        ReportFormat | None, typer.Option(help="As what; as FILE's name says, or else as a table.", show_default=False)
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.", metavar="FILE")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Of the layers, separated by commas; `--columns help` has them all.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=2**31, help="Samples, for bytes of memory.")] = 1,
+    dtype: Annotated[DType, typer.Option(help="For bytes of memory.")] = DType.float32,
     convention: Annotated[str | None, typer.Option(help="Count as a tool or a paper does, layer by layer.")] = None,
     conventions: Annotated[bool, typer.Option("--conventions", help="Count as all of them do, side by side.")] = False,
-    format: Annotated[Format, typer.Option(help="As a table, or as data.")] = Format.table,
 ) -> None:
-    """Count under somebody's convention, or under all of them; by kind of operation if none is named."""
+    """Show what a network is and costs: layers, memory, claims, and what everyone else would count."""
     from archspec.conventions import CONVENTIONS
-    from archspec.report import counting
+    from archspec.report import COLUMNS, counting
 
     if convention and conventions:
         _usage("--convention is one of the --conventions: give one of the two")
     if convention and convention not in CONVENTIONS:
         _usage(f"no convention {convention!r}; there are {', '.join(CONVENTIONS)}")
+    if columns == "help":
+        width = max(map(len, COLUMNS))
+        print("\n".join(f"{key:<{width}}  {column.says}" for key, column in COLUMNS.items()))
+        raise typer.Exit
+    names = [name.strip() for name in columns.split(",")] if columns else None
+    if unknown := [name for name in names or () if name not in COLUMNS]:
+        _usage(f"no column {unknown[0]!r}{_near(unknown[0], COLUMNS)}")
+    kinds = {".md": "markdown", ".tex": "latex", ".txt": "table", ".htm": "html"}
+    if format is None and output:
+        suffix = kinds.get(output.suffix, output.suffix[1:])
+        if suffix not in ReportFormat.__members__:
+            _usage(
+                f"{output} is of no format: name one with --format, or the file .md, .csv, .json, .tex, .html or .txt"
+            )
+        format = ReportFormat(suffix)
+    format = format or ReportFormat.table
+    if not (convention or conventions):
+        raise typer.Exit(_report(specs, format, output, names, batch, dtype.value))
+    if format not in (ReportFormat.table, ReportFormat.json) or output or columns:
+        _usage("a count under conventions is a table or json, on standard output; conventions are --columns too")
     graphs, bad = _load(specs)
     one = CONVENTIONS.get(convention or "")
-    if format is Format.json:
+    if format is ReportFormat.json:
         facts = (counting.convention_facts(g, one) if one else counting.conventions_facts(g) for g in graphs)
         _print_json({"specs": list(facts)})
     else:
@@ -159,6 +230,66 @@ def report_(
             lines = counting.convention_table(graph, one) if one else counting.conventions_table(graph)
             print("\n" * (i > 0) + "\n".join(lines))
     raise typer.Exit(bad)
+
+
+def _report(
+    specs: list[Path], format: ReportFormat, output: Path | None, columns: list[str] | None, batch: int, dtype: str
+) -> int:
+    """Give a report of every spec, in the columns that are named or in those of the format; return 1 if one is bad."""
+    from archspec import claims, report
+    from archspec.report import markup, page
+
+    told: list[Diagnostic] = []
+    found = []
+    for graph in _read(specs, told):
+        try:
+            found.append(report.Facts(graph, batch, dtype, tuple(claims.verdicts(graph))))
+        except SpecError as error:
+            told += error.diagnostics
+    bad = _tell(told)
+    if format in (ReportFormat.html, ReportFormat.latex, ReportFormat.csv) and len(found) > 1:
+        _usage(f"{format.value} is one spec's: name one")
+    if not found:
+        return bad
+    if format is ReportFormat.json:
+        import json
+
+        text = json.dumps({"specs": [report.as_data(one, columns or report.COLUMNS) for one in found]}, indent=2) + "\n"
+    elif format is ReportFormat.table:
+        text = "\n\n".join("\n".join(report.report(one, columns or report.DEFAULT)) + "\n" for one in found)
+        text = text if output else _struck(text)
+    elif format is ReportFormat.html:
+        text = page.as_html(found[0], columns or page.COLUMNS)
+    else:
+        render = {"markdown": markup.as_markdown, "csv": markup.as_csv, "latex": markup.as_latex}[format.value]
+        text = "\n".join(render(one, columns or report.DEFAULT) for one in found)
+    _give(text, output)
+    return bad
+
+
+@app.command()
+def draw(
+    spec: Annotated[Path, typer.Argument(help="A spec.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="FILE.svg or FILE.png.", metavar="FILE")],
+) -> None:
+    """Draw the network as its blocks: maps to scale, groups and towers to be seen."""
+    from archspec.report import drawing
+
+    graphs, bad = _load([spec])
+    if bad:
+        raise typer.Exit(bad)
+    if len(graphs) != 1:
+        _usage("draw takes one spec, not a folder of them")
+    if output.suffix not in (".svg", ".png"):
+        _usage(f"--output is FILE.svg or FILE.png, not {output}")
+    drawn = drawing.draw(graphs[0])
+    if drawn is None:
+        _usage(f"{graphs[0].name} has more than {drawing.MAX_BLOCKS} blocks: too many to be drawn")
+    try:
+        content = drawing.svg(drawn) if output.suffix == ".svg" else drawing.png(drawn)
+    except ImportError:
+        _usage("a PNG needs resvg_py: pip install 'archspec-nn[draw]'")
+    _give(content, output)
 
 
 @app.command()
@@ -190,12 +321,14 @@ def generate(
     target: Annotated[list[Target] | None, typer.Option(help="What for; all targets unless given.")] = None,
     out: Annotated[Path, typer.Option(help="Where: a folder for each spec is made in it.")] = Path("generated"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if what stands differs.")] = False,
+    diagnostics: Rendered = Rendering.text,
 ) -> None:
     """Write the network's code for each target."""
     from archspec import emit
     from archspec.files import write
 
-    graphs, bad = _load(specs or [Path("specs")])
+    told: list[Diagnostic] = []
+    graphs = _read(specs or [Path("specs")], told)
     targets = dict.fromkeys(t.value for t in target or Target)
     files: dict[Path, str] = {}
     for graph in graphs:
@@ -203,23 +336,48 @@ def generate(
             try:
                 texts = emit.files(graph, name)
             except SpecError as error:
-                bad = _complain(error)
+                told += error.diagnostics
                 continue
             for file, text in texts.items():
                 path = out / graph.name / file
                 if path in files:
                     _usage(f"two specs are called {graph.name}: they would be one folder of {out}")
                 files[path] = text
-    if bad:  # what stands stays until all of it can be replaced
+    if bad := _tell(told, diagnostics):  # what stands stays until all of it can be replaced
         raise typer.Exit(bad)
     if check:
-        raise typer.Exit(_compare(files))
+        raise typer.Exit(_compare(files, show=diagnostics is Rendering.text))
     try:
         write(files.items(), out)
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         _usage(f"cannot write below {out}: {getattr(error, 'strerror', None) or error}")
-    for path in files:
-        print(path)
+    if diagnostics is Rendering.text:
+        print("\n".join(map(str, files)))
+
+
+@app.command()
+def explain(
+    code: Annotated[str | None, typer.Argument(help="What stands in brackets after error or warning.")] = None,
+) -> None:
+    """Say what a fault or a warning means, with a wrong and a right example; without a code, what codes there are."""
+    from archspec.diagnostics import codes, page
+
+    if code is None:
+        print("\n".join(codes()))
+    elif code in codes():
+        _print_markdown(page(code))
+    else:
+        _usage(f"no code {code!r}{_near(code, codes()) or '; `archspec explain` has them all'}")
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to a file.")] = None,
+) -> None:
+    """Print the JSON Schema of the language, by which editors complete and check specs."""
+    from archspec.schema import text
+
+    _give(text(), output)
 
 
 @app.command()
@@ -289,7 +447,7 @@ def verify(
                     sensitive=not quick,
                 )
             except SpecError as error:
-                status = max(status, _complain(error))
+                status = max(status, _tell(error.diagnostics))
                 continue
             except (MemoryError, OSError) as error:
                 _usage(str(error))
@@ -338,14 +496,9 @@ def _give_evidence(evidence: Evidence, format: EvidenceFormat, output: Path | No
         return
     if format is EvidenceFormat.table:
         _usage("--output writes FILE.json or FILE.html")
-    text = certificate.text(evidence) if format is EvidenceFormat.json else show.page(evidence)
+    _give(certificate.text(evidence) if format is EvidenceFormat.json else show.page(evidence), output)
     if output:
-        from archspec.files import write
-
-        write([(output, text)], output.parent)
         print(show.verdict(evidence))
-    else:
-        print(text, end="")
 
 
 def show_evidence(evidence: Evidence) -> None:
@@ -411,16 +564,23 @@ def progress() -> Iterator[Callable[[str, str], None]]:
 
 
 def _load(paths: list[Path]) -> tuple[list[Graph], int]:
-    """Return the networks of all specs at `paths`, and 1 if one of them is at fault, 0 if none is."""
-    graphs, bad = [], 0
+    """Return the networks of all specs at `paths`, and 1 if one of them is at fault, 0 if none is; tell the faults."""
+    told: list[Diagnostic] = []
+    graphs = _read(paths, told)
+    return graphs, _tell(told)
+
+
+def _read(paths: list[Path], told: list[Diagnostic]) -> list[Graph]:
+    """Return the networks of all specs at `paths`; put what is wrong with others in `told`."""
+    graphs = []
     for path in _specs(paths):
         try:
             graphs.append(archspec.load(path))
         except SpecError as error:
-            bad = _complain(error)
+            told += error.diagnostics
         except OSError as error:
             _usage(f"cannot read {path}: {error.strerror}")
-    return graphs, bad
+    return graphs
 
 
 def _specs(paths: list[Path]) -> Iterator[Path]:
@@ -446,16 +606,15 @@ def _print_json(content: object) -> None:
     print(json.dumps(content, indent=2))
 
 
-def _print_struck(lines: list[str]) -> None:
-    """Print lines in which what stands between ~~ and ~~ is struck through, where the terminal can do it."""
+def _struck(text: str) -> str:
+    """Return a text in which what stands between ~~ and ~~ is struck through, where the terminal can do it."""
     import re
 
-    text = "\n".join(lines)
-    print(re.sub("~~(.*?)~~", "\x1b[9m\\1\x1b[29m", text) if sys.stdout.isatty() else text)
+    return re.sub("~~(.*?)~~", "\x1b[9m\\1\x1b[29m", text) if sys.stdout.isatty() else text
 
 
-def _compare(files: dict[Path, str]) -> int:
-    """Print how what stands differs from `files`; return 1 if it does, 0 if not."""
+def _compare(files: dict[Path, str], *, show: bool) -> int:
+    """Print how what stands differs from `files`, if to be shown; return 1 if it does, 0 if not."""
     import difflib
 
     differs = 0
@@ -463,14 +622,56 @@ def _compare(files: dict[Path, str]) -> int:
         standing = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         if standing != text:
             differs = 1
+            if not show:
+                continue
             old, new = standing.splitlines(keepends=True), text.splitlines(keepends=True)
             sys.stdout.writelines(difflib.unified_diff(old, new, f"{path}", f"{path} (as the spec gives it)"))
     return differs
 
 
-def _complain(error: SpecError) -> int:
-    print("\n".join(map(str, error.diagnostics)), file=sys.stderr)
-    return 1
+def _tell(told: list[Diagnostic], rendering: Rendering = Rendering.text) -> int:
+    """Print diagnostics, text to standard error and data to standard output; return 1 if one is an error, 0 if not."""
+    if rendering is not Rendering.text:
+        from archspec import diagnostics
+
+        render = {"json": diagnostics.as_json, "github": diagnostics.as_github, "sarif": diagnostics.as_sarif}
+        print(render[rendering.value](told))
+    elif shown := [d for d in told if not d.allowed]:
+        print("\n".join(map(str, shown)), file=sys.stderr)
+        print(f"what it means, and a right example: archspec explain {shown[0].code}", file=sys.stderr)
+    return int(any(d.severity == "error" for d in told))
+
+
+def _near(word: str, words: Iterable[str]) -> str:
+    """Return the hint at the nearest of `words`, if one is near."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _give(content: str | bytes, output: Path | None) -> None:
+    """Print a text, or write it to a file, whole or not at all."""
+    if output is None:
+        assert isinstance(content, str)
+        print(content, end="")
+        return
+    from archspec.files import write
+
+    try:
+        write([(output, content)], output.parent)
+    except OSError as error:
+        _usage(f"cannot write {output}: {error.strerror or error}")
+
+
+def _print_markdown(text: str) -> None:
+    if not sys.stdout.isatty():
+        print(text, end="")
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text))
 
 
 def _usage(message: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
     python benchmarks/check.py            # AlexNet: archspec, the bare imports, torchinfo and fvcore in turn
     python benchmarks/check.py --scale    # 1,000 and 10,000 pairs of a convolution and a ReLU
+    python benchmarks/check.py --report   # every rendering of a report, and the drawing, beside check
 
 Each command runs in turn with the others, several rounds, after one that is not counted; medians, and ratios within
 this run. Needs the extra `bench` for the peers; those that are not installed are left out.
@@ -70,6 +71,7 @@ def main() -> None:
     """Run the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--report", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     check = [str(Path(sys.executable).parent / "archspec"), "check"]
@@ -77,6 +79,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             sizes = (1_000, 10_000)
             race({f"{n:,} pairs": [*check, str(pairs(n, Path(folder)))] for n in sizes}, arguments.rounds)
+        return
+    if arguments.report:
+        alexnet = str(ROOT / "specs/alexnet.yaml")
+        with tempfile.TemporaryDirectory() as folder:
+            reports = {
+                f"report -o .{s}": ["report", alexnet, "-o", f"{folder}/a.{s}"]
+                for s in "txt md csv json tex html".split()
+            }
+            drawings = {f"draw -o .{s}": ["draw", alexnet, "-o", f"{folder}/b.{s}"] for s in ("svg", "png")}
+            words = {"check": ["check", alexnet], **reports, **drawings}
+            race({name: [check[0], *rest] for name, rest in words.items()}, arguments.rounds)
         return
     commands = {IMPORTS: [sys.executable, "-c", IMPORTS], "archspec check": [*check, str(ROOT / "specs/alexnet.yaml")]}
     for name, code in (("torchinfo", TORCHINFO), ("fvcore", FVCORE)):

@@ -225,6 +225,73 @@ def test_an_installed_wheel_generates_in_an_empty_folder(tmp_path: Path) -> None
 
     assert found.stdout.startswith(str(site))
     assert ran.returncode == 0, ran.stderr
+    assert run("explain", "window", cwd=empty, PYTHONPATH=str(site)).stdout.startswith("# window")
+    assert run("report", "spec.yaml", "-o", "a.html", cwd=empty, PYTHONPATH=str(site)).returncode == 0
     for name in ("torch_model.py", "keras_model.py", "numpy_model.py"):
         made = (empty / "generated" / "alexnet" / name).read_text()
         assert made == (ROOT / "generated" / "alexnet" / name).read_text()
+
+
+BAD = "archspec: 1\nname: net\ninput: {channels: 3, height: 8, width: 8}\nlayers:\n  - {name: p, op: max_pool2d, kernel_size: 3, stride: 2}\n"
+
+
+@pytest.mark.parametrize("command", ["check", "generate"])
+def test_diagnostics_are_all_that_is_given(command: str, tmp_path: Path) -> None:
+    """Asked for as data they are standard output, whole, for good specs and bad; the exit status is as ever."""
+    (tmp_path / "good.yaml").write_text(BAD)
+    (tmp_path / "bad.yaml").write_text(BAD.replace("kernel_size: 3", "kernel_size: 30"))
+    for name, status in (("good.yaml", 0), ("bad.yaml", 1)):
+        ran = run(command, name, "--diagnostics", "json", cwd=tmp_path)
+        told = json.loads(ran.stdout)["diagnostics"]
+        expected = (
+            [("window", "error", 5)] if status else [("uncovered-rows", "warning", 5)] if command == "check" else []
+        )
+
+        assert (ran.returncode, ran.stderr) == (status, "")
+        assert [(d["code"], d["severity"], d["line"]) for d in told] == expected
+        assert json.loads(run(command, name, "--diagnostics", "sarif", cwd=tmp_path).stdout)["version"] == "2.1.0"
+    assert run(command, "bad.yaml", "--diagnostics", "github", cwd=tmp_path).stdout.startswith(
+        "::error file=bad.yaml,line=5,col="
+    )
+
+
+def test_a_warning_is_told_and_no_fault(tmp_path: Path) -> None:
+    """It stands on standard error with its line and where to read on, and the exit status is 0."""
+    (tmp_path / "net.yaml").write_text(BAD)
+    ran = run("check", "net.yaml", cwd=tmp_path)
+
+    assert ran.returncode == 0
+    assert ran.stderr.startswith(
+        "net.yaml:5:55: warning[uncovered-rows]: p: no window reads 1 row and 1 column of its 8 x 8 input\n"
+    )
+    assert ran.stderr.endswith("archspec explain uncovered-rows\n")
+
+
+def test_explain_says_what_a_code_means() -> None:
+    """A page for a code, all codes without one, the nearest for a slip."""
+    page, every, slip = run("explain", "window"), run("explain"), run("explain", "unknwn-key")
+
+    assert page.stdout.startswith("# window\n")
+    assert "unknown-key" in every.stdout.split()
+    assert (slip.returncode, slip.stdout) == (2, "")
+    assert "did you mean 'unknown-key'?" in slip.stderr
+
+
+def test_schema_is_written_whole(tmp_path: Path) -> None:
+    """To a file as to the terminal."""
+    assert run("schema", "-o", tmp_path / "s.json").returncode == 0
+    assert (tmp_path / "s.json").read_text() == run("schema").stdout == (ROOT / "specs" / "schema.json").read_text()
+
+
+def test_the_hooks_for_users_are_valid() -> None:
+    """By pre-commit's own check, and each entry is a command that there is."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-manifest", ".pre-commit-hooks.yaml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert ran.returncode == 0, ran.stdout
+    assert run("check", "specs/lenet.yaml").returncode == 0
+    assert run("generate", "--check").returncode == 0

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 import archspec
 from archspec import source as module
+from archspec.diagnostics import codes as pages
+from archspec.ops.base import Lint
 
 CHECKED = {"false-claim", "unknown-spec"}  # by `check`, of specs that load: test_family.py has them
 BAD = sorted((Path(__file__).parent / "bad").glob("*.yaml"))
@@ -35,7 +38,7 @@ def test_a_bad_spec_is_told_its_faults(path: Path, parser: type, monkeypatch: py
 
 
 def test_every_code_has_a_bad_spec() -> None:
-    """No error can be raised that none of the files shows, but for those about size, encoding and targets."""
+    """No error can be raised that no file shows, but for those about size, encoding and targets; each has its page."""
     import re
 
     code_in_source = re.compile(
@@ -47,3 +50,5 @@ def test_every_code_has_a_bad_spec() -> None:
 
     assert {"unknown-key", "groups", "window", "reserved-name", "duplicate-key"} <= codes & shown
     assert codes - shown <= {"too-large", "encoding", "directive", "no-spelling", *CHECKED}
+    otherwise = {"anchor", "tag", "unknown-op", "unknown-optimizer", "unknown-rule", "unknown-schedule"}
+    assert codes | otherwise | set(get_args(Lint)) | {"unused-allow"} == set(pages())

@@ -9,7 +9,7 @@ from typing import Any
 from archspec import analysis
 from archspec.graph import Graph, Node
 from archspec.ops.base import times
-from archspec.report.terminal import attributes
+from archspec.report.facts import attributes
 from archspec.report.text import aligned
 from archspec.spec import Multipliers
 

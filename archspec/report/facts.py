@@ -1,0 +1,304 @@
+"""One set of facts about a network, as tables of values and of the words that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, NamedTuple
+
+from archspec import analysis
+from archspec.claims import Verdict, shown
+from archspec.conventions import CONVENTIONS, totals
+from archspec.graph import Graph, Node
+from archspec.memory import Memory, kept_bytes, memory, output_bytes
+from archspec.ops.base import Op, times
+from archspec.spec import Multipliers
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is computed of a network for a batch in a dtype."""
+
+    graph: Graph
+    batch: int = 1
+    dtype: str = "float32"
+    verdicts: tuple[Verdict, ...] = ()
+
+    @cached_property
+    def totals(self) -> analysis.Totals:
+        """What the whole network costs, one sample in float32."""
+        return analysis.totals(self.graph)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What it takes, and when."""
+        return memory(self.graph, self.batch, self.dtype, self.graph.spec.training)
+
+    @cached_property
+    def fields(self) -> dict[Node, analysis.Field]:
+        """The receptive field of every layer."""
+        return analysis.receptive_fields(self.graph)
+
+    @cached_property
+    def kept(self) -> dict[Node, int]:
+        """What of every layer is kept for gradients, in bytes."""
+        return kept_bytes(self.graph, self.batch, self.dtype)
+
+
+class Column(NamedTuple):
+    """A column of a network's table: its head, its value for a layer, and how that is shown."""
+
+    head: str
+    value: Callable[[Facts, Node], Any]
+    show: Callable[[Any], str]
+    says: str  # what stands in it
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it is aligned to the right."""
+        return self.show in (_count, _share)
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share else ""
+
+
+def _shape(shape: list[int] | None) -> str:
+    return times(tuple(shape)) if shape else ""
+
+
+def _shapes(shapes: list[list[int]]) -> str:
+    return ", ".join(map(_shape, shapes))
+
+
+def _words(words: list[str]) -> str:
+    return ", ".join(words)
+
+
+def _multiplied(facts: Facts, node: Node) -> list[str]:
+    rates = facts.graph.spec.multipliers or Multipliers()
+    return [
+        f"{kind} lr {rate.lr:g} decay {rate.decay:g}"
+        for kind in node.weights
+        if (rate := getattr(rates, kind)) != type(rate)()
+    ]
+
+
+def _rules(facts: Facts, node: Node) -> list[str]:
+    rules = facts.graph.init(node)
+    return [f"{kind} {_rule(getattr(rules, kind))}" for kind in node.weights]
+
+
+def _rule(rule: Any) -> str:
+    fields = [f for f, i in type(rule).model_fields.items() if f != "rule" and getattr(rule, f) != i.default]
+    return " ".join([rule.rule, *(f"{field} {_value(getattr(rule, field))}" for field in fields)])
+
+
+COLUMNS: dict[str, Column] = {
+    "name": Column("layer", lambda f, n: n.name, str, "its name"),
+    "op": Column("op", lambda f, n: n.op.op, str, "what it is"),
+    "attributes": Column(
+        "attributes", lambda f, n: attributes(n.op), str, "without defaults, as a paper's table has them"
+    ),
+    "inputs": Column("reads", lambda f, n: [read.name for read in n.inputs], _words, "the layers that it reads"),
+    "input_shapes": Column("input", lambda f, n: [list(s) for s in n.input_shapes], _shapes, "C x H x W, or F"),
+    "output_shape": Column("output", lambda f, n: list(n.output_shape), _shape, "C x H x W, or F"),
+    "weights": Column("weights", lambda f, n: prod(n.weights.get("weight", (0,))), _count, "without biases"),
+    "biases": Column("biases", lambda f, n: prod(n.weights.get("bias", (0,))), _count, "without weights"),
+    "params": Column("parameters", lambda f, n: analysis.params(n), _count, "weights and biases"),
+    "params_share": Column(
+        "share", lambda f, n: analysis.params(n) / max(1, f.totals.params), _share, "of all parameters"
+    ),
+    "macs": Column("MACs", lambda f, n: n.macs, _count, "multiply-accumulates of weights with inputs, one sample"),
+    "macs_share": Column("share of MACs", lambda f, n: n.macs / max(1, f.totals.macs), _share, "of all MACs"),
+    "flops": Column("FLOPs", lambda f, n: 2 * n.macs, _count, "2 x MACs"),
+    "neurons": Column("neurons", lambda f, n: analysis.neurons(n), _count, "outputs of convolutions and linear layers"),
+    "receptive_field": Column(
+        "receptive field", lambda f, n: list(f.fields[n].size), _shape, "rows x columns of the input"
+    ),
+    "effective_stride": Column(
+        "effective stride",
+        lambda f, n: list(f.fields[n].stride or ()) or None,
+        _shape,
+        "rows x columns of the input between neighbours' fields",
+    ),
+    "activation_bytes": Column(
+        "activations", lambda f, n: output_bytes(n, f.batch, f.dtype), _count, "bytes of its output, views excluded"
+    ),
+    "kept_bytes": Column("kept", lambda f, n: f.kept[n], _count, "bytes kept of it until gradients are taken"),
+    "param_bytes": Column(
+        "param bytes",
+        lambda f, n: analysis.params(n) * f.memory.params // max(1, f.totals.params),
+        _count,
+        "parameters",
+    ),
+    "init": Column("init", _rules, _words, "what its weights and biases are drawn from"),
+    "multipliers": Column("multipliers", _multiplied, _words, "of learning rate and weight decay, where not 1"),
+    **{
+        name: Column(name, lambda f, n, c=convention: c.count(n), _count, f"{convention.unit}: {convention.says}")  # type: ignore[misc]
+        for name, convention in CONVENTIONS.items()
+    },
+}
+DEFAULT = (
+    "name op attributes input_shapes output_shape weights biases params params_share macs".split()
+)  # as a paper's table, and `check`'s
+
+
+class Table(NamedTuple):
+    """Values, and the words that show them; the columns in `right` are numbers."""
+
+    title: str
+    keys: list[str]
+    heads: list[str]
+    values: list[list[Any]]
+    words: list[list[str]]
+    right: frozenset[int]
+
+
+def layers(facts: Facts, columns: Iterable[str] = DEFAULT) -> Table:
+    """Return a row a layer, in the columns of COLUMNS that are named."""
+    keys = list(columns)
+    chosen = [COLUMNS[key] for key in keys]
+    values = [[column.value(facts, node) for column in chosen] for node in facts.graph.nodes]
+    words = [[column.show(value) for column, value in zip(chosen, row, strict=True)] for row in values]
+    right = frozenset(i for i, column in enumerate(chosen) if column.is_number)
+    return Table("Layers", keys, [column.head for column in chosen], values, words, right)
+
+
+def whole(facts: Facts) -> Table:
+    """Return the totals of the network, with what each of them counts."""
+    total = facts.totals
+    rows = [
+        ["parameters", total.params, f"{mib(total.param_bytes)} in float32"],
+        ["MACs", total.macs, "multiply-accumulates of weights with inputs, one sample, without bias adds"],
+        ["FLOPs", total.flops, "2 x MACs"],
+        ["neurons", total.neurons, "outputs of convolutions and linear layers"],
+        [
+            "activations",
+            total.activation_bytes,
+            f"bytes: every layer's output, one sample in float32, {mib(total.activation_bytes)}",
+        ],
+    ]
+    return _counted("Totals", ["total", "count", "what"], rows)
+
+
+def peaks(facts: Facts) -> Table:
+    """Return what the network takes of memory, in bytes."""
+    m = facts.memory
+    recipe = facts.graph.spec.training
+    optimizer = recipe.optimizer.optimizer if recipe else "SGD with momentum"
+    rows: list[list[Any]] = [
+        ["parameters", m.params, mib(m.params)],
+        ["gradients", m.gradients, "of the parameters"],
+        ["optimizer", m.optimizer, f"states of {optimizer}"],
+        ["input", m.input, "the batch"],
+        ["activations", m.activations, "every layer's output"],
+        ["kept", m.kept, "of them, and beside them, for the gradients"],
+        ["peak, inference", m.peak_inference, f"{mib(m.peak_inference)}: each activation until it has been read"],
+        ["peak, training", m.peak_training, f"{mib(m.peak_training)}: a step, with gradients and optimizer"],
+    ]
+    return _counted(f"Memory, batch {m.batch} in {m.dtype}", ["memory", "bytes", "what"], rows)
+
+
+def claimed(facts: Facts) -> Table:
+    """Return the claims: a tick for a true one, a cross for one that is not, `disputed` for what has to be wrong."""
+    rows, words = [], []
+    for verdict in facts.verdicts:
+        claim = verdict.claim
+        says = ", ".join(word for word in (claim.says, claim.where) if word)
+        state = "false" if not verdict.holds else "disputed" if claim.disputed else "true"
+        rows.append([state, verdict.what, verdict.claimed, verdict.computed, says, claim.disputed or ""])
+        mark = {"false": "\u2717", "disputed": "disputed", "true": "\u2713"}[state]
+        words.append([mark, verdict.what, shown(verdict.claimed), shown(verdict.computed), says, claim.disputed or ""])
+    keys = ["verdict", "claim", "claimed", "computed", "source", "disputed"]
+    return Table("Claims", keys, ["", "claim", "claimed", "computed", "source", "but"], rows, words, frozenset((2, 3)))
+
+
+def counted(facts: Facts) -> Table:
+    """Return the network's total in everyone's convention."""
+    found = totals(facts.graph)
+    rows = [[c.name, found[c.name], c.unit, c.says] for c in CONVENTIONS.values()]
+    return _counted("Conventions", ["convention", "count", "unit", "of what"], rows)
+
+
+def _counted(title: str, heads: list[str], rows: list[list[Any]]) -> Table:
+    """Return a table whose second column is a count."""
+    words = [[name, f"{number:,}", *rest] for name, number, *rest in rows]
+    return Table(title, heads, heads, rows, words, frozenset((1,)))
+
+
+def tables(facts: Facts, columns: Iterable[str] = DEFAULT) -> list[Table]:
+    """Return all tables of a report."""
+    found = [layers(facts, columns), whole(facts), peaks(facts), claimed(facts), counted(facts)]
+    return [table for table in found if table.values]
+
+
+def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, Any]:
+    """Return a report as data: shapes are [C, H, W] or [F], everything raw."""
+    graph = facts.graph
+    table = layers(facts, columns)
+    return {
+        "name": graph.name,
+        "path": graph.source.path,
+        "source": graph.spec.source,
+        "input_shape": list(graph.input.output_shape),
+        "layers": [dict(zip(table.keys, row, strict=True)) for row in table.values],
+        "totals": asdict(facts.totals),
+        "memory": asdict(facts.memory),
+        "claims": [claim_facts(verdict) for verdict in facts.verdicts],
+        "conventions": totals(graph),
+    }
+
+
+def claim_facts(verdict: Verdict) -> dict[str, Any]:
+    """Return a claim and its verdict: `true`, `false`, or `disputed`; `holds` is whether that is as it should be."""
+    claim = verdict.claim
+    return {
+        "layers": claim.layers,
+        "subject": claim.subjects[0],
+        "times": claim.times,
+        "claimed": verdict.claimed,
+        "computed": verdict.computed,
+        "tolerance": verdict.tolerance,
+        "says": claim.says,
+        "where": claim.where,
+        "disputed": claim.disputed,
+        "verdict": "disputed" if claim.disputed else "true" if verdict.is_true else "false",
+        "holds": verdict.holds,
+    }
+
+
+def mib(size: int) -> str:
+    """Return bytes as MiB."""
+    return f"{size / 2**20:,.2f} MiB"
+
+
+def attributes(op: Any) -> str:
+    """Return an op's attributes as a paper's table puts them, `96, 11 x 11, stride 4`, without defaults."""
+    words = []
+    for field, info in type(op).model_fields.items():
+        value = getattr(op, field)
+        if field in Op.model_fields or field == "init" or value == info.default:
+            continue
+        text = times(value) if field == "kernel_size" else _value(value)
+        words.append(text if info.is_required() else f"{field.removesuffix('_mode')} {text}")
+    return ", ".join(words)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "none"
+    if isinstance(value, tuple) and isinstance(value[0], tuple):  # padding by sides
+        (top, bottom), (left, right) = value
+        if top == bottom and left == right:
+            return str(top) if top == left else f"{top} x {left}"
+        return f"top {top} bottom {bottom} left {left} right {right}"
+    if isinstance(value, tuple):  # height and width
+        return str(value[0]) if value[0] == value[1] else times(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,106 @@
+"""A network's tables in Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from archspec.report.facts import DEFAULT, Facts, Table, layers, tables
+
+
+def as_markdown(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
+    """Return a report as GitHub renders it."""
+    head = f"# {_plain(facts.graph.name)}\n\n"
+    source = f"{_plain(facts.graph.spec.source)}\n\n" if facts.graph.spec.source else ""
+    return head + source + "\n".join(_markdown(table, i > 0) for i, table in enumerate(tables(facts, columns)))
+
+
+def _markdown(table: Table, titled: bool) -> str:
+    rule = ["--:" if i in table.right else "---" for i in range(len(table.heads))]
+    rows = [table.heads, rule, *table.words]
+    lines = (f"| {' | '.join(cell if row is rule else _plain(cell) for cell in row)} |" for row in rows)
+    return (f"## {table.title}\n\n" if titled else "") + "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return a text with nothing in it that Markdown, or HTML within it, would take for its own."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text).replace("://", ":\\//").replace("\n", " ")
+
+
+def as_csv(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
+    """Return the network's layers, a row each, as RFC 4180 has it; numbers are plain, shapes are `96x55x55`."""
+    import csv
+    import io
+
+    table = layers(facts, columns)
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(table.keys)
+    writer.writerows([[_cell(value) for value in row] for row in table.values])
+    return file.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        if value and isinstance(value[0], list):
+            return ";".join(map(str, map(_cell, value)))
+        return ("x" if value and isinstance(value[0], int) else ";").join(map(str, value))
+    return "" if value is None else value
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\u2713": r"\checkmark",
+    "\u2717": r"$\times$",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{c: f"{{{c}}}" for c in "\"'`-[]"},
+}
+
+
+def as_latex(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
+    """Return a report as a document for pdflatex, with the rules of booktabs; each table can be lifted out of it."""
+    lines = [
+        r"\documentclass{article}",
+        r"\usepackage[utf8]{inputenc}",
+        r"\usepackage{amssymb,booktabs,longtable,pdflscape}",
+        r"\usepackage[margin=12mm]{geometry}",
+        r"\setlength{\tabcolsep}{3pt}",
+        r"\begin{document}",
+        r"\begin{landscape}",
+        r"\scriptsize",
+        rf"\section*{{{_latex(facts.graph.name)}}}",
+        _latex(facts.graph.spec.source),
+    ]
+    for table in tables(facts, columns):
+        lines += [rf"\subsection*{{{_latex(table.title)}}}", *_longtable(table)]
+    return "\n".join([*lines, r"\end{landscape}", r"\end{document}", ""])
+
+
+def _longtable(table: Table) -> list[str]:
+    # prose wraps, within what is left of the page
+    longest = [max(map(len, column)) for column in zip(table.heads, *table.words, strict=True)]
+    wraps = [i for i, width in enumerate(longest) if width > 40]
+    kinds = [
+        f"p{{{90 // len(wraps)}mm}}" if i in wraps else "r" if i in table.right else "l" for i in range(len(longest))
+    ]
+    return [
+        rf"\begin{{longtable}}{{{''.join(kinds)}}}",
+        r"\toprule",
+        " & ".join(map(_latex, table.heads)) + r" \\",
+        r"\midrule",
+        r"\endhead",
+        *(" & ".join(map(_latex, row)) + r" \\" for row in table.words),
+        r"\bottomrule",
+        r"\end{longtable}",
+    ]
+
+
+def _latex(text: str) -> str:
+    """Return a text for LaTeX; what pdflatex has no letter for is shown as its code point."""
+    found = "".join(_LATEX.get(c, c if ord(c) < 0x180 else f"[U+{ord(c):04X}]") for c in text)
+    return re.sub(r"(\[U\+[0-9A-F]+\])+", "[...]", found).replace("\n", " ")

@@ -1,0 +1,69 @@
+"""A report as one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import archspec
+from archspec import analysis
+from archspec.emit.words import pages
+from archspec.report.drawing import draw, svg
+from archspec.report.facts import Facts, claimed, counted, layers, mib, peaks, whole
+
+COLUMNS = [
+    *"name op attributes input_shapes output_shape params params_share macs macs_share".split(),
+    *"receptive_field effective_stride activation_bytes kept_bytes init".split(),
+]
+_BARS = 12  # more layers than that are summed up
+
+
+class Bar(NamedTuple):
+    """A layer's part of a whole: 0 to 1, and in words."""
+
+    name: str
+    share: float
+    says: str
+
+
+def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
+    """Return the page: the network drawn, where its cost goes, its layers, memory, claims and everyone's counts."""
+    from hashlib import sha256
+
+    from markupsafe import Markup
+
+    environment = pages()
+    assert environment.loader
+    scripts = [
+        environment.loader.get_source(environment, f"vendor/{name}")[0]
+        for name in ("sortable.min.js", "sortable.a11y.min.js")
+    ]
+    drawing = draw(facts.graph)
+    nodes = facts.graph.nodes
+    return environment.get_template("report.html.jinja").render(
+        f=facts,
+        total=facts.totals,
+        mib=mib,
+        drawing=Markup(svg(drawing)) if drawing else None,  # noqa: S704, a template of ours, which escapes
+        bars={
+            "Parameters": _bars([(n.name, analysis.params(n)) for n in nodes], ""),
+            "MACs": _bars([(n.name, n.macs) for n in nodes], ""),
+            "Memory kept for gradients": _bars([(n.name, facts.kept[n]) for n in nodes], " bytes"),
+        },
+        layers=layers(facts, columns),
+        tables=[whole(facts), peaks(facts), claimed(facts), counted(facts)],
+        scripts=Markup("\n".join(scripts)),  # noqa: S704, files of ours
+        version=archspec.__version__,
+        sha256=sha256(facts.graph.source.text.encode()).hexdigest(),
+    )
+
+
+def _bars(parts: list[tuple[str, int]], unit: str) -> list[Bar]:
+    """Return the largest parts of a whole in the order of the network, and what the others are together."""
+    whole = sum(size for _, size in parts) or 1
+    least = sorted((size for _, size in parts), reverse=True)[: _BARS + 1][-1] if len(parts) > _BARS else 0
+    shown = [(name, size) for name, size in parts if size > least]
+    rest = [size for _, size in parts if 0 < size <= least]
+    if rest:
+        shown.append((f"{len(rest)} others", sum(rest)))
+    return [Bar(name, size / whole, f"{size:,}{unit}, {size / whole:.1%}") for name, size in shown]

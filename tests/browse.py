@@ -1,0 +1,43 @@
+"""Open a report page in Chromium, click and type, and print what is found, as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from playwright.sync_api import Page, sync_playwright
+
+
+def names(page: Page) -> list[str]:
+    page.wait_for_timeout(100)
+    return page.locator("#layers ~ .scroll tbody td:first-child").all_inner_texts()
+
+
+def background(page: Page, scheme: str) -> str:
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    return str(page.evaluate("getComputedStyle(document.querySelector('td:first-child')).color"))
+
+
+def main(browser: str, address: str) -> None:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 390, "height": 844})
+        errors: list[str] = []
+        requests: list[str] = []
+        page.on("console", lambda message: errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(address)
+        found: dict[str, object] = {"first": names(page)}
+        page.locator("th", has_text="parameters").first.click()
+        found["mouse"] = names(page)
+        page.locator("th", has_text="MACs").first.focus()
+        page.keyboard.press("Enter")
+        found["keyboard"] = names(page)
+        found["width"] = page.evaluate("document.documentElement.scrollWidth")
+        found["light"], found["dark"] = background(page, "light"), background(page, "dark")
+        chromium.close()
+    print(json.dumps({**found, "errors": errors, "requests": requests}))
+
+
+main(*sys.argv[1:])
