@@ -20,10 +20,10 @@ import archspec
 from archspec import claims
 from archspec.analysis import receptive_fields
 from archspec.memory import kept_bytes, memory
-from archspec.report import COLUMNS, Facts, as_data
+from archspec.report import COLUMNS, Facts, as_data, report
 from archspec.report.drawing import blocks, draw, svg
 from archspec.report.markup import as_csv, as_latex, as_markdown
-from archspec.report.page import as_html
+from archspec.report.page import _bars, as_html
 
 ALEXNET = archspec.load(ROOT / "specs" / "alexnet.yaml")
 FACTS = Facts(ALEXNET, verdicts=tuple(claims.verdicts(ALEXNET)))
@@ -272,6 +272,37 @@ def test_towers_stand_side_by_side() -> None:
         assert (a.lane, b.lane) == (0, 1)
     assert [read.node.name for read in towers["maps2"].reads] == ["pool2a", "pool2b"]
     assert [node.name for node in towers["conv1a"].then] == ["relu1a", "norm1a"]
+
+
+def test_a_layer_is_drawn_with_another_only_if_nothing_else_reads_that() -> None:
+    """A pool beside a convolution, as in Inception, has a block of its own; a thousand ReLUs are counted."""
+    layers = "{name: c, op: conv2d, out_channels: 2, kernel_size: 3, padding: 1}\n{name: p, op: max_pool2d, kernel_size: 3, stride: 1, padding: 1}\n{name: a, op: conv2d, out_channels: 2, kernel_size: 1, from: c}\n{name: b, op: conv2d, out_channels: 2, kernel_size: 1, from: p}\n{name: both, op: concat, from: [a, b]}"
+    found = {
+        block.node.name: [read.node.name for read in block.reads] for block in blocks(archspec.build(spec(layers)))
+    }
+    relus = "\n".join(f"{{name: r{i}, op: relu}}" for i in range(1000))
+    (_, second) = blocks(archspec.build(spec("{name: c, op: conv2d, out_channels: 2, kernel_size: 3}\n" + relus)))
+
+    assert found == {"input": [], "c": ["input"], "p": ["c"], "a": ["c"], "b": ["p"], "both": ["a", "b"]}
+    assert second.words[-2:] == ["r5", "and 994 more"]
+
+
+def test_many_inputs_are_counted() -> None:
+    """The cells of a layer that reads many are short in every table, and whole as data."""
+    layers = "\n".join(f"{{name: c{i}, op: conv2d, out_channels: 2, kernel_size: 1, from: input}}" for i in range(500))
+    facts = Facts(
+        archspec.build(spec(f"{layers}\n{{name: all, op: concat, from: [{', '.join(f'c{i}' for i in range(500))}]}}"))
+    )
+
+    assert max(map(len, report(facts))) < 300
+    assert len(as_data(facts)["layers"][-1]["input_shapes"]) == 500
+
+
+def test_the_largest_parts_are_shown() -> None:
+    """Equal parts are not summed up before smaller ones."""
+    bars = _bars([(str(i), 7) for i in range(20)], "")
+
+    assert [bar.name for bar in bars] == [*map(str, range(12)), "8 others"]
 
 
 def test_maps_are_to_scale_and_groups_are_seen() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from archspec import analysis
 from archspec.graph import Graph, Node
@@ -11,6 +12,8 @@ from archspec.ops.base import times
 from archspec.report.facts import attributes
 
 MAX_BLOCKS = 400  # more than that is no drawing
+MAX_ARROWS = 2000
+MAX_PIXELS = 60_000_000  # of a PNG
 _TALLEST, _WIDEST = 150.0, 72.0  # the largest map, and the most channels, in px; maps are to scale by both
 _THIN = 2.5  # a single channel is still seen
 _SLANT = 0.32, 0.2  # how far the rows go back, and up, for each px of their length
@@ -18,6 +21,7 @@ _LINE = 13.0
 _LETTER = 6.1  # a letter of 11 px, about
 _MARGIN = 14.0
 _SLICES = 16  # more groups are not drawn one by one
+_NAMES = 6  # more layers that come with a block are counted
 
 
 @dataclass(eq=False)
@@ -57,7 +61,8 @@ class Block:
     @property
     def names(self) -> list[str]:
         """The layers that come with it."""
-        return [node.name for node in self.then]
+        more = len(self.then) - _NAMES
+        return [*(node.name for node in self.then[:_NAMES]), *([f"and {more:,} more"] if more > 0 else [])]
 
     @property
     def title(self) -> str:
@@ -89,10 +94,11 @@ def blocks(graph: Graph) -> list[Block]:
     """Return the blocks of a network in its order, ranked and in lanes: what runs side by side stands side by side."""
     of: dict[Node, Block] = {graph.input: Block(graph.input, [])}
     made = [of[graph.input]]
+    reads = Counter(read for node in graph.nodes for read in set(node.inputs))
     for node in graph.nodes:
         (first, *more) = node.inputs
         unlike = node.output_shape != first.output_shape and not node.op.is_view
-        if node.weights or more or unlike or node.op.op == "split":
+        if node.weights or more or unlike or node.op.op == "split" or reads[first] > 1:
             of[node] = Block(node, [of[read] for read in node.inputs])
             made.append(of[node])
         else:
@@ -124,6 +130,14 @@ class Drawing:
     width: float
     height: float
 
+    @cached_property
+    def ranks(self) -> list[list[Block]]:
+        """The blocks that stand above each other, from left to right."""
+        found: list[list[Block]] = [[] for _ in range(self.blocks[-1].rank + 1)]
+        for block in self.blocks:
+            found[block.rank].append(block)
+        return found
+
     @property
     def shapes(self) -> list[tuple[Block, list[str], list[str], list[str]]]:
         """Of each block, the polygons of its front, its top and its side, one for each of its groups."""
@@ -141,9 +155,10 @@ class Drawing:
     def _arrow(self, a: Block, b: Block) -> str:
         width, _, depth = self.scale.size(a)
         x, y, end, to = a.x + width + depth * _SLANT[0] + 3, a.y, b.x - 4, b.y
-        between = [c for c in self.blocks if a.rank < c.rank < b.rank and min(y, to) <= c.y <= max(y, to)]
+        between = [c for rank in range(a.rank + 1, b.rank) for c in self.ranks[rank] if min(y, to) <= c.y <= max(y, to)]
         if between:  # over what stands in the way
-            top = min(c.y - _extent(c, self.scale)[1] / 2 for c in [*between, a, b]) - 16
+            top = min(c.y - _extent(c, self.scale)[1] / 2 for c in [*between, a, b]) - 10
+            top = (top - (y + to) / 8) * 4 / 3  # a curve comes three quarters of the way to what it is drawn to
             return f"M{x:.1f} {y:.1f}C{x + 20:.1f} {top:.1f} {end - 30:.1f} {top:.1f} {end:.1f} {to:.1f}"
         if abs(y - to) < 1:
             return f"M{x:.1f} {y:.1f}L{end:.1f} {to:.1f}"
@@ -153,13 +168,14 @@ class Drawing:
 
 def draw(graph: Graph) -> Drawing | None:
     """Return the drawing of a network, from left to right; None for more blocks than make one."""
-    if len(graph.nodes) > 50 * MAX_BLOCKS or len(made := blocks(graph)) > MAX_BLOCKS:
+    made = blocks(graph)
+    if len(made) > MAX_BLOCKS or sum(len(block.reads) for block in made) > MAX_ARROWS:
         return None
     maps = [block.node.output_shape for block in made if len(block.node.output_shape) == 3]
     vectors = [block.node.output_shape[0] for block in made if len(block.node.output_shape) == 1]
     scale = Scale(
         place=_TALLEST / max(max(shape[1:]) for shape in maps),
-        channel=_WIDEST / max(shape[0] for shape in maps),
+        channel=min(4.0, _WIDEST / max(shape[0] for shape in maps)),
         value=_TALLEST / max(vectors, default=1),
     )
     height = _rows(made, scale)
@@ -241,9 +257,16 @@ def svg(drawing: Drawing) -> str:
 
 
 def png(drawing: Drawing) -> bytes:
-    """Return the same drawing as PNG, on white, two pixels for one; raise ImportError without resvg_py."""
+    """Return the same drawing as PNG, on white, two pixels for one.
+
+    Raises ImportError without resvg_py, and ValueError for more than MAX_PIXELS.
+    """
     import resvg_py
 
+    if 4 * drawing.width * drawing.height > MAX_PIXELS:
+        raise ValueError(
+            f"{2 * drawing.width:.0f} x {2 * drawing.height:.0f} pixels are too many for a PNG: draw an SVG"
+        )
     return bytes(
         resvg_py.svg_to_bytes(svg_string=svg(drawing), zoom=2, background="#ffffff", font_family="DejaVu Sans")
     )

@@ -73,12 +73,16 @@ def _shape(shape: list[int] | None) -> str:
     return times(tuple(shape)) if shape else ""
 
 
+_MANY = 4  # more in a cell are counted
+
+
 def _shapes(shapes: list[list[int]]) -> str:
-    return ", ".join(map(_shape, shapes))
+    return _words([_shape(shape) for shape in shapes[:_MANY]] + [""] * (len(shapes) - _MANY))
 
 
 def _words(words: list[str]) -> str:
-    return ", ".join(words)
+    more = f" and {len(words) - _MANY:,} more" if len(words) > _MANY else ""
+    return ", ".join(words[:_MANY]) + more
 
 
 def _multiplied(facts: Facts, node: Node) -> list[str]:
@@ -120,7 +124,10 @@ COLUMNS: dict[str, Column] = {
     "flops": Column("FLOPs", lambda f, n: 2 * n.macs, _count, "2 x MACs"),
     "neurons": Column("neurons", lambda f, n: analysis.neurons(n), _count, "outputs of convolutions and linear layers"),
     "receptive_field": Column(
-        "receptive field", lambda f, n: list(f.fields[n].size), _shape, "rows x columns of the input"
+        "receptive field",
+        lambda f, n: list(f.fields[n].size),
+        _shape,
+        "rows x columns of the input and of the zeros around it",
     ),
     "effective_stride": Column(
         "effective stride",

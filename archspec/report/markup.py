@@ -24,7 +24,8 @@ def _markdown(table: Table, titled: bool) -> str:
 
 def _plain(text: str) -> str:
     """Return a text with nothing in it that Markdown, or HTML within it, would take for its own."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text).replace("://", ":\\//").replace("\n", " ")
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text).replace("://", ":\\//").replace("\n", " ")
+    return re.sub(r"^(\d*)([-+.)=])", r"\1\\\2", text)  # a list's mark, or a rule
 
 
 def as_csv(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
@@ -52,6 +53,25 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "\u2013": "--",
+    "\u2014": "---",
+    "\u2018": "`",
+    "\u2019": "'",
+    "\u201c": "``",
+    "\u201d": "''",
+    "\u2026": r"\ldots{}",
+    "\u2264": r"$\le$",
+    "\u2265": r"$\ge$",
+    "\u2248": r"$\approx$",
+    **{
+        chr(code): f"$\\{name}$"
+        for code, name in zip(
+            (*range(0x3B1, 0x3BF), *range(0x3C0, 0x3C2), *range(0x3C3, 0x3CA)),
+            "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
+            "psi omega".split(),
+            strict=True,
+        )
+    },
     "\u2713": r"\checkmark",
     "\u2717": r"$\times$",
     **{c: f"\\{c}" for c in "&%$#_{}"},

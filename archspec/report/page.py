@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import prod
 from typing import NamedTuple
 
 import archspec
@@ -40,6 +41,7 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
     ]
     drawing = draw(facts.graph)
     nodes = facts.graph.nodes
+    table = layers(facts, columns)
     return environment.get_template("report.html.jinja").render(
         f=facts,
         total=facts.totals,
@@ -50,7 +52,8 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
             "MACs": _bars([(n.name, n.macs) for n in nodes], ""),
             "Memory kept for gradients": _bars([(n.name, facts.kept[n]) for n in nodes], " bytes"),
         },
-        layers=layers(facts, columns),
+        layers=table,
+        order=[[_order(value) for value in row] for row in table.values],
         tables=[whole(facts), peaks(facts), claimed(facts), counted(facts)],
         scripts=Markup("\n".join(scripts)),  # noqa: S704, files of ours
         version=archspec.__version__,
@@ -58,12 +61,20 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
     )
 
 
+def _order(value: object) -> float | int | None:
+    """Return by what a cell is sorted if not by its words: a number is itself, a shape how much it holds."""
+    if isinstance(value, list) and value and all(isinstance(n, int) for n in value):
+        return prod(value)
+    return value if isinstance(value, int | float) else None
+
+
 def _bars(parts: list[tuple[str, int]], unit: str) -> list[Bar]:
     """Return the largest parts of a whole in the order of the network, and what the others are together."""
     whole = sum(size for _, size in parts) or 1
-    least = sorted((size for _, size in parts), reverse=True)[: _BARS + 1][-1] if len(parts) > _BARS else 0
-    shown = [(name, size) for name, size in parts if size > least]
-    rest = [size for _, size in parts if 0 < size <= least]
+    parts = [(name, size) for name, size in parts if size]
+    top = set(sorted(range(len(parts)), key=lambda i: -parts[i][1])[:_BARS])
+    shown = [part for i, part in enumerate(parts) if i in top]
+    rest = [size for i, (_, size) in enumerate(parts) if i not in top]
     if rest:
         shown.append((f"{len(rest)} others", sum(rest)))
     return [Bar(name, size / whole, f"{size:,}{unit}, {size / whole:.1%}") for name, size in shown]
