@@ -284,11 +284,14 @@ def draw(
         _usage(f"--output is FILE.svg or FILE.png, not {output}")
     drawn = drawing.draw(graphs[0])
     if drawn is None:
-        _usage(f"{graphs[0].name} has more than {drawing.MAX_BLOCKS} blocks: too many to be drawn")
+        most = f"{drawing.MAX_BLOCKS} blocks and {drawing.MAX_ARROWS:,} arrows"
+        _usage(f"{graphs[0].name} has too many blocks to be drawn: {most} at most")
     try:
         content = drawing.svg(drawn) if output.suffix == ".svg" else drawing.png(drawn)
     except ImportError:
         _usage("a PNG needs resvg_py: pip install 'archspec-nn[draw]'")
+    except ValueError as error:
+        _usage(str(error))
     _give(content, output)
 
 
@@ -326,12 +329,14 @@ def generate(
     """Write the network's code for each target."""
     from archspec import emit
     from archspec.files import write
+    from archspec.lint import lints
 
     told: list[Diagnostic] = []
     graphs = _read(specs or [Path("specs")], told)
     targets = dict.fromkeys(t.value for t in target or Target)
     files: dict[Path, str] = {}
     for graph in graphs:
+        told += lints(graph)
         for name in targets:
             try:
                 texts = emit.files(graph, name)
@@ -353,6 +358,41 @@ def generate(
         _usage(f"cannot write below {out}: {getattr(error, 'strerror', None) or error}")
     if diagnostics is Rendering.text:
         print("\n".join(map(str, files)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    spec: Annotated[
+        Path, typer.Argument(help="A spec with a recipe; what follows is the program's: --data, --epochs, ...")
+    ],
+    target: Annotated[Target, typer.Option(help="In what.")] = Target.torch,
+    out: Annotated[Path, typer.Option(help="Where: a folder for the spec is made in it.")] = Path("generated"),
+) -> None:
+    """Generate a target's training program and run it; `archspec train SPEC --help-program` has its options."""
+    from archspec import emit
+    from archspec.files import write
+
+    graphs, bad = _load([spec])
+    if bad:
+        raise typer.Exit(bad)
+    if len(graphs) != 1:
+        _usage("train takes one spec, not a folder of them")
+    (graph,) = graphs
+    if target is not Target.torch:
+        _usage(f"there is no training program for {target.value} yet, only for torch")
+    if graph.spec.training is None:
+        _usage(f"{spec} has no training: section")
+    try:
+        texts = emit.files(graph, target.value)
+    except SpecError as error:
+        raise typer.Exit(_tell(error.diagnostics)) from None
+    folder = out / graph.name
+    write([(folder / name, text) for name, text in texts.items()], out)
+    program = str(folder / emit.TRAINERS[target.value])
+    words = ["--help" if word == "--help-program" else word for word in context.args]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, program, *words])  # noqa: S606  signals and exit status are its own
 
 
 @app.command()

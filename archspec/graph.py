@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 from archspec.inits import NO_INIT, Init
 from archspec.ops import Input, Op, Shape, ShapeError
 from archspec.ops.base import Weights
-from archspec.source import Loc, Source, SpecError
+from archspec.source import Diagnostic, Loc, Source, SpecError
 from archspec.spec import Spec, parse
+from archspec.training import CenterCrop, Normalize, PcaNoise, RandomCrop, Training
 
 MAX_VALUES = 2**53  # in one tensor: more than any machine holds, and still a number to read
 
@@ -105,7 +107,33 @@ def build(source: Source) -> Graph:
     nodes = [node for node in nodes if node in read] if unread else nodes
     if spec.training and not any(node.weights for node in nodes):
         raise SpecError([source.error("nothing-to-train", "no layer of this network learns", ("training",), key=True)])
+    if spec.training and (faults := list(_images(spec.training, spec.input, source))):
+        raise SpecError(faults)
     return Graph(spec, source, first, tuple(nodes), unread)
+
+
+def _images(recipe: Training, given: Input, source: Source) -> Iterator[Diagnostic]:
+    """Yield what in a recipe does not make the images that the network reads."""
+
+    def fault(i: int, message: str) -> Diagnostic:
+        section, at = (
+            ("preprocessing", i) if i < len(recipe.preprocessing) else ("augmentation", i - len(recipe.preprocessing))
+        )
+        return source.error("images", message, ("training", section, at))
+
+    sizes = [(i, part.size) for i, part in enumerate(recipe.transforms) if isinstance(part, CenterCrop | RandomCrop)]
+    if sizes and {sizes[-1][1]} != {given.height, given.width}:
+        i, size = sizes[-1]
+        yield fault(i, f"gives images of {size} x {size}, and the network reads {given.height} x {given.width}")
+    for i, part in enumerate(recipe.transforms):
+        if isinstance(part, Normalize) and {len(part.mean), len(part.std)} != {given.channels}:
+            yield fault(i, f"normalize needs a mean and a std for each of the {given.channels} channels")
+        if isinstance(part, Normalize) and 0 in part.std:
+            yield fault(i, "normalize divides by std, which is 0")
+        if isinstance(part, PcaNoise) and given.channels != 3:
+            yield fault(i, f"pca_noise is of three colours, and the network reads {given.channels}")
+    if recipe.evaluation == "ten_crop" and not any(isinstance(part, RandomCrop) for part in recipe.augmentation):
+        yield source.error("images", "ten_crop crops what random_crop does: there is none", ("training", "evaluation"))
 
 
 def altered(graph: Graph, node: Node, op: Op | None) -> Graph | None:

@@ -114,8 +114,11 @@ def one_or_more(value: Any, what: str) -> list[str]:
     return names
 
 
-def tagged(value: Any, tag: str, example: str) -> Any:
-    """Return a choice as written, `zeros` or `{normal: {std: 0.01}}`, as a model's fields with the choice in `tag`."""
+def tagged(value: Any, tag: str, example: str, field: str = "value") -> Any:
+    """Return a choice as written, `zeros` or `{normal: {std: 0.01}}`, as a model's fields with the choice in `tag`.
+
+    What is no mapping, as in `{constant: 0.1}`, is the value of `field`.
+    """
     if isinstance(value, str):
         return {tag: value}
     if isinstance(value, dict) and len(value) == 1:
@@ -123,9 +126,9 @@ def tagged(value: Any, tag: str, example: str) -> Any:
         if isinstance(fields, dict) and tag in fields:
             raise PydanticCustomError("wrong-value", f"must not have a key '{tag}': that is the word before it")
         if not isinstance(fields, dict):
-            fields = {} if fields is None else {"value": fields}
+            fields = {} if fields is None else {field: fields}
         return {**fields, tag: choice}
-    raise PydanticCustomError("wrong-value", f"must be a {tag} such as {example}")
+    raise PydanticCustomError("wrong-value", f"must be {'an' if tag[0] in 'aeio' else 'a'} {tag} such as {example}")
 
 
 def _matching(pattern: re.Pattern[str], what: str) -> WithJsonSchema:

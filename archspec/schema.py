@@ -96,7 +96,8 @@ def _choice(tag: str, choices: dict[str, str], models: Json) -> Json:
         else:
             bare.append(word)
             inner["type"] = ["object", "null"]
-        values = {"anyOf": [inner, fields["value"]]} if "value" in fields else inner
+        short = [fields[key] for key in ("value", "size") if key in fields]  # names.tagged's
+        values = {"anyOf": [inner, *short]} if short else inner
         forms.append(
             {"type": "object", "properties": {word: values}, "required": [word], "additionalProperties": False}
         )

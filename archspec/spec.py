@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from archspec.inits import NO_INIT, Init
@@ -124,7 +124,7 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    archspec: Literal[1]
+    archspec: Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]
     name: SpecName
     source: Text = ""
     input: Input
@@ -228,7 +228,7 @@ def _reword(fault: dict[str, Any], source: Source) -> Diagnostic:
         return source.error("missing-key", f"{whose}{_owner(loc, source)} needs {loc[-1]}", loc[:-1])
     if kind == "extra_forbidden":
         keys = _keys(fault["loc"])
-        near = _near(loc[-1], keys) or f"; it has {', '.join(keys)}"
+        near = _near(loc[-1], keys) or f"; it has {', '.join(keys) or 'none'}"
         message = f"{whose}{_owner(loc, source)} has no key {shown(loc[-1])}{near}"
         return source.error("unknown-key", message, loc, key=True)
     if kind == "union_tag_invalid":
@@ -289,7 +289,7 @@ def _keys(loc: Loc) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items() if name not in _TAGS]
 
 
-_TAGS = ("rule", "optimizer", "schedule")  # fields that are written as the word before the others
+_TAGS = ("rule", "optimizer", "schedule", "transform")  # fields that are written as the word before the others
 
 
 def _step(model: Any, step: str | int) -> Any:

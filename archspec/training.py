@@ -1,9 +1,9 @@
-"""The recipe of a training: loss, optimizer and schedule, each defined once for all targets."""
+"""The recipe of a training: loss, optimizer, schedule and images, each defined once for all targets."""
 
 from __future__ import annotations
 
 from math import cos, pi
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -170,6 +170,72 @@ class ReduceOnPlateau(_Part):
     monitor: Literal["validation_error", "validation_loss"] = "validation_error"
 
 
+# --- images ----------------------------------------------------------------------------------------------------------
+
+Pixels = Annotated[int, Field(ge=1, le=2**15)]
+Channels = Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=64)]
+
+
+class Resize(_Part):
+    """The shorter side to `size` pixels, bilinear with antialiasing: torchvision's Resize."""
+
+    transform: Literal["resize"] = "resize"
+    size: Pixels
+
+
+class CenterCrop(_Part):
+    """The middle `size` x `size` pixels."""
+
+    transform: Literal["center_crop"] = "center_crop"
+    size: Pixels
+
+
+class RandomCrop(_Part):
+    """Any `size` x `size` pixels, of the image with `padding` zeros around it."""
+
+    transform: Literal["random_crop"] = "random_crop"
+    size: Pixels
+    padding: Annotated[int, Field(ge=0, le=2**15)] = 0
+
+
+class HorizontalFlip(_Part):
+    """The image, or with probability `p` its reflection."""
+
+    transform: Literal["horizontal_flip"] = "horizontal_flip"
+    p: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class PcaNoise(_Part):
+    """To every pixel [p1 p2 p3] [a1 l1, a2 l2, a3 l3], with a ~ N(0, std^2) drawn once an image.
+
+    Krizhevsky et al. 2012, section 4.1; p and l are the eigenvectors and eigenvalues of the covariance of the training
+    set's colours. Trap: l is the square of their unit, and the paper does not say which: it is 1 for white here.
+    """
+
+    transform: Literal["pca_noise"] = "pca_noise"
+    std: Annotated[float, Field(gt=0, le=1e3)] = 0.1
+
+
+class Rescale(_Part):
+    """Values of 0 to 1 in place of 0 to 255: torchvision's ToDtype with scale=True."""
+
+    transform: Literal["rescale"] = "rescale"
+
+
+class SubtractMean(_Part):
+    """Less the mean of the training set, pixel for pixel (Krizhevsky et al. 2012, section 2)."""
+
+    transform: Literal["subtract_mean"] = "subtract_mean"
+
+
+class Normalize(_Part):
+    """(x - mean) / std, channel for channel, in the values' own unit."""
+
+    transform: Literal["normalize"] = "normalize"
+    mean: Channels
+    std: Channels
+
+
 # --- the recipe ------------------------------------------------------------------------------------------------------
 
 AnyOptimizer = Annotated[
@@ -184,11 +250,38 @@ AnySchedule = Annotated[
 ]
 
 
+def _transform(value: Any) -> Any:
+    return tagged(value, "transform", "{resize: 256}", "size")
+
+
+Preprocessing = Annotated[
+    CenterCrop | Normalize | Rescale | Resize | SubtractMean,
+    Field(discriminator="transform"),
+    BeforeValidator(_transform),
+]
+Augmentation = Annotated[
+    HorizontalFlip | PcaNoise | RandomCrop, Field(discriminator="transform"), BeforeValidator(_transform)
+]
+
+
 class Training(_Part):
-    """How the network is trained. `cross_entropy` reads the scores before any softmax, and is a mean over the batch."""
+    """How the network is trained. `cross_entropy` reads the scores before any softmax, and is a mean over the batch.
+
+    `preprocessing` is done to every image and `augmentation`, after it, to those of training. In evaluation a random
+    crop is the middle, or with `ten_crop` the corners, the middle and their reflections, whose probabilities are
+    averaged. Where nothing else does it images are resized to what the network reads.
+    """
 
     loss: Literal["cross_entropy"] = "cross_entropy"
     batch_size: Count = 128
     epochs: Count = 10
     optimizer: AnyOptimizer
     schedule: AnySchedule = Constant.model_construct(schedule="constant", warmup=0)
+    preprocessing: Annotated[list[Preprocessing], Field(max_length=16)] = []
+    augmentation: Annotated[list[Augmentation], Field(max_length=16)] = []
+    evaluation: Literal["center_crop", "ten_crop"] = "center_crop"
+
+    @property
+    def transforms(self) -> list[Any]:
+        """What is done to an image of training, in order."""
+        return [*self.preprocessing, *self.augmentation]

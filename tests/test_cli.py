@@ -243,9 +243,7 @@ def test_diagnostics_are_all_that_is_given(command: str, tmp_path: Path) -> None
     for name, status in (("good.yaml", 0), ("bad.yaml", 1)):
         ran = run(command, name, "--diagnostics", "json", cwd=tmp_path)
         told = json.loads(ran.stdout)["diagnostics"]
-        expected = (
-            [("window", "error", 5)] if status else [("uncovered-rows", "warning", 5)] if command == "check" else []
-        )
+        expected = [("window", "error", 5)] if status else [("uncovered-rows", "warning", 5)]
 
         assert (ran.returncode, ran.stderr) == (status, "")
         assert [(d["code"], d["severity"], d["line"]) for d in told] == expected
@@ -295,3 +293,19 @@ def test_the_hooks_for_users_are_valid() -> None:
     assert ran.returncode == 0, ran.stdout
     assert run("check", "specs/lenet.yaml").returncode == 0
     assert run("generate", "--check").returncode == 0
+
+
+def test_train_generates_and_runs_the_program(tmp_path: Path) -> None:
+    """What follows the spec is the program's own; a target without a program, and a spec without a recipe, are told."""
+    pytest.importorskip("torch")
+    ran = run("train", ALEXNET, "--out", tmp_path, "--data", tmp_path / "nowhere", "--output", tmp_path / "run")
+
+    assert (tmp_path / "alexnet" / "torch_train.py").read_text() == (
+        ROOT / "generated" / "alexnet" / "torch_train.py"
+    ).read_text()
+    assert (ran.returncode, ran.stderr.strip()) == (
+        1,
+        f"{tmp_path / 'nowhere'} holds neither train/ and val/, nor MNIST's or CIFAR-10's files",
+    )
+    for words in (["specs/alexnet_keras_mnist.yaml"], ["specs/alexnet.yaml", "--target", "keras"], ["specs"]):
+        assert run("train", *words, "--out", tmp_path).returncode == 2

@@ -108,7 +108,7 @@ def test_the_committed_schema_is_the_languages() -> None:
 # Faults that cannot be seen without reading another place, or the text itself: two layers, a shape, a number's spelling.
 OUT_OF_SIGHT = {
     "alias", "ambiguous-number", "anchor", "claim", "directive", "duplicate-key", "duplicate-name", "encoding",
-    "even-size", "groups", "inputs", "no-spelling", "not-flat", "not-maps", "nothing-to-train", "number", "padding",
+    "even-size", "groups", "images", "inputs", "no-spelling", "not-flat", "not-maps", "nothing-to-train", "number", "padding",
     "reserved-name", "sections", "shapes", "syntax", "tag", "too-deep", "too-large", "two-documents", "unknown-layer",
     "window",
 }  # fmt: skip

@@ -50,5 +50,13 @@ def test_every_code_has_a_bad_spec() -> None:
 
     assert {"unknown-key", "groups", "window", "reserved-name", "duplicate-key"} <= codes & shown
     assert codes - shown <= {"too-large", "encoding", "directive", "no-spelling", *CHECKED}
-    otherwise = {"anchor", "tag", "unknown-op", "unknown-optimizer", "unknown-rule", "unknown-schedule"}
+    otherwise = {
+        "anchor",
+        "tag",
+        "unknown-op",
+        "unknown-optimizer",
+        "unknown-rule",
+        "unknown-schedule",
+        "unknown-transform",
+    }
     assert codes | otherwise | set(get_args(Lint)) | {"unused-allow"} == set(pages())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import archspec
 from archspec import analysis
-from archspec.emit.words import spell
+from archspec.emit.words import entry, spell
 from archspec.graph import Graph, Node
 from archspec.inits import BiasRule, Rule, TorchDefault, fans
 from archspec.layout import Code, literal
@@ -131,6 +131,82 @@ class Net:
         """Whether the learning rate waits for a plateau."""
         assert self.training
         return self.training.schedule.schedule == "reduce_on_plateau"
+
+    # --- its images ---
+
+    @cached_property
+    def image_parts(self) -> list[str]:
+        """What is done to every image."""
+        return self._before(lambda part: False)
+
+    @property
+    def measured_parts(self) -> list[str]:
+        """What is done to images whose mean and colours are measured: what comes before the mean is taken off."""
+        return self._before(lambda part: part.transform == "subtract_mean")
+
+    def _before(self, ends: Callable[[Any], bool]) -> list[str]:
+        assert self.training
+        _, height, width = self.graph.input.output_shape
+        colours = {1: ["v2.Grayscale()"], 3: ["v2.RGB()"]}.get(self.graph.input.output_shape[0], [])
+        words, is_float = [], False
+        for part in self.training.preprocessing:
+            if ends(part):
+                break
+            if part.transform in ("subtract_mean", "normalize") and not is_float:
+                words.append("v2.ToDtype(torch.float32)")
+            is_float = is_float or part.transform in ("rescale", "subtract_mean", "normalize")
+            whole = part.transform == "resize" and not self._crops and part.size == height == width
+            words.append(f"v2.Resize(({height}, {width}))" if whole else self._image(part))
+        if not self._crops and f"v2.Resize(({height}, {width}))" not in words:
+            words.insert(0, f"v2.Resize(({height}, {width}))")
+        return [*colours, *words, *([] if is_float else ["v2.ToDtype(torch.float32)"])]
+
+    @property
+    def _crops(self) -> list[Any]:
+        assert self.training
+        return [part for part in self.training.transforms if part.transform in ("center_crop", "random_crop")]
+
+    def _image(self, part: Any) -> str:
+        macro = getattr(entry("images.jinja"), f"{self.target}_{part.transform}")
+        return str(macro(part)).strip()
+
+    @property
+    def training_parts(self) -> list[str]:
+        """What is done besides to an image of training."""
+        assert self.training
+        return [self._image(part) for part in self.training.augmentation]
+
+    @property
+    def evaluation_parts(self) -> list[str]:
+        """What is done besides to an image of evaluation."""
+        assert self.training
+        sizes = [part.size for part in self.training.augmentation if part.transform == "random_crop"]
+        if self.training.evaluation == "ten_crop":
+            return [f"v2.TenCrop({sizes[-1]})", "torch.stack"]
+        return [f"v2.CenterCrop({size})" for size in sizes]
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether colour noise is drawn."""
+        assert self.training
+        return any(part.transform == "pca_noise" for part in self.training.augmentation)
+
+    @property
+    def subtracts_mean(self) -> bool:
+        """Whether the training set's mean is taken off."""
+        assert self.training
+        return any(part.transform == "subtract_mean" for part in self.training.preprocessing)
+
+    @property
+    def known(self) -> bool:
+        """Whether something of the training set has to be known before."""
+        return self.subtracts_mean or self.draws_noise
+
+    @property
+    def white(self) -> float:
+        """What white is where noise is drawn."""
+        assert self.training
+        return 1.0 if any(part.transform == "rescale" for part in self.training.preprocessing) else 255.0
 
     @property
     def gives_probabilities(self) -> bool:

@@ -116,7 +116,7 @@ def pages() -> jinja2.Environment:
 
 
 @cache
-def _entry(path: str) -> Any:
+def entry(path: str) -> Any:
     return environment().get_template(path).module
 
 
@@ -126,7 +126,7 @@ def spell(net: Net, form: str, subject: Layer | str) -> str:
     A str for `subject` is an op's name, and the form is given all layers of that op.
     """
     op, what = (subject, net.by_op(subject)) if isinstance(subject, str) else (subject.op.op, subject)
-    macro = getattr(_entry(f"ops/{op}.jinja"), f"{net.target}_{form}", None)
+    macro = getattr(entry(f"ops/{op}.jinja"), f"{net.target}_{form}", None)
     if macro is None:
         return ""
     try:
@@ -141,5 +141,5 @@ def spell(net: Net, form: str, subject: Layer | str) -> str:
 def _initializer(layer: Layer, kind: str, rule: Rule | BiasRule | None = None) -> Any:
     """Return how the target says the rule of a layer's `weight` or `bias`; OMIT where it need not be said."""
     rule = rule or layer.rule(kind)
-    macro = getattr(_entry("inits.jinja"), f"{layer.net.target}_{rule.rule}")
+    macro = getattr(entry("inits.jinja"), f"{layer.net.target}_{rule.rule}")
     return Code(str(macro(rule, layer, kind)).strip()) or OMIT

@@ -245,7 +245,7 @@ def training(
     for steps, error in epochs:
         for _ in range(int(steps)):
             rates.append(float(optimizer.param_groups[0]["lr"]))
-            losses.append(float(generated.train_step(network, optimizer, *next(batches))))
+            losses.append(float(generated.train_step(network, optimizer, *next(batches))[0]))
         if scheduler is not None:
             scheduler.step(*([error] if "metrics" in scheduler.step.__code__.co_varnames else []))
     arrays = {}
