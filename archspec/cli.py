@@ -161,9 +161,8 @@ def check(
             told += claims.faults(graph, found[graph])
         except SpecError as error:
             told += error.diagnostics
-    bad = _tell(told, diagnostics)
     if diagnostics is not Rendering.text:
-        raise typer.Exit(bad)
+        raise typer.Exit(_tell(told, diagnostics))
     if format is Format.json:
         facts = [
             report.as_data(report.Facts(graph, verdicts=tuple(found.get(graph, ()))), _CHECKED) for graph in graphs
@@ -174,7 +173,8 @@ def check(
             print("\n" * (i > 0) + "\n".join(report.table(graph)))
             if verdicts := found.get(graph):
                 print(_struck("\n".join(["", *report.claims_table(verdicts)])))
-    raise typer.Exit(bad)
+    sys.stdout.flush()
+    raise typer.Exit(_tell(told))  # last, where it is seen
 
 
 @app.command(name="report")

@@ -234,6 +234,22 @@ def test_an_image_that_cannot_be_read_is_named(workers: int, tmp_path: Path) -> 
     assert said.startswith(f"{broken} cannot be read as an image: "), said
 
 
+def test_weights_are_loaded_or_told(tmp_path: Path) -> None:
+    """A safetensors file of the model's own names is what training begins with; one that does not fit is an error."""
+    from safetensors.torch import save_file
+
+    path = program(tmp_path)
+    model = module(path).Net(num_classes=10)
+    save_file(model.state_dict(), tmp_path / "good.safetensors")
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "bad.safetensors")
+    output = tmp_path / "out"
+    assert run(path, "--output", output, "--weights", tmp_path / "good.safetensors", "--epochs", 0) == ""
+    said = run(path, "--output", tmp_path / "no", "--weights", tmp_path / "bad.safetensors")
+
+    assert said.startswith(f"{tmp_path / 'bad.safetensors'} does not fit: ")
+    assert "size mismatch for conv1.weight" in said
+
+
 def test_a_data_set_that_is_not_there_is_told(tmp_path: Path) -> None:
     """A folder of something else, and one that is not."""
     path = program(tmp_path)

@@ -22,6 +22,7 @@ from archspec.analysis import receptive_fields
 from archspec.memory import kept_bytes, memory
 from archspec.report import COLUMNS, Facts, as_data, report
 from archspec.report.drawing import blocks, draw, svg
+from archspec.report.facts import layers
 from archspec.report.markup import as_csv, as_latex, as_markdown
 from archspec.report.page import _bars, as_html
 
@@ -422,3 +423,33 @@ def _browse(path: Path) -> dict[str, object]:
     ran = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout)
+
+
+def test_markdown_is_tables_of_its_own_words() -> None:
+    """By a Markdown parser with GitHub's tables: as many rows as layers, every cell the table's word, no HTML, no link."""
+    markdown_it = pytest.importorskip("markdown_it")
+    parser = markdown_it.MarkdownIt("commonmark", {"html": True}).enable("table")
+    for facts in (FACTS, nasty()):
+        tokens = parser.parse(as_markdown(facts))
+        cells = [
+            token.children
+            for token, before in zip(tokens[1:], tokens, strict=False)
+            if before.type in ("td_open", "th_open")
+        ]
+        words = ["".join(part.content for part in cell) for cell in cells]
+        first = layers(facts)
+
+        assert words[: len(first.heads) * (1 + len(first.words))] == [
+            *first.heads,
+            *(w for row in first.words for w in row),
+        ]
+        kinds = {token.type for token in tokens} | {part.type for cell in cells for part in cell}
+        assert not kinds & {
+            "html_block",
+            "html_inline",
+            "link_open",
+            "image",
+            "code_inline",
+            "fence",
+            "bullet_list_open",
+        }

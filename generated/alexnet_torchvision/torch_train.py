@@ -265,6 +265,17 @@ def save(content: Any, path: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a safetensors file with the names of the model's own parameters."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path} does not fit: {error}") from None
+
+
 class Run:
     """A training as it stands: what a checkpoint holds."""
 
@@ -415,9 +426,9 @@ def train(run: Run, arguments: argparse.Namespace, data: tuple[Any, Any, int]) -
         log.add(record)
         run.scheduler.step()
         run.epoch, run.step, run.sums = run.epoch + 1, 0, [0.0, 0.0, 0.0]
-        save(run.state(), folder / "last.pt")
         if accuracy > best:
             save(run.model.state_dict(), folder / "best.pt")
+        save(run.state(), folder / "last.pt")
         if interrupted:
             return bool(run.epoch == arguments.epochs)
     log.close()
@@ -452,9 +463,7 @@ def main() -> None:
         torch.manual_seed(arguments.seed)
         model = AlexNetTorchvision(num_classes=data[2]).to(arguments.device)
         if arguments.weights:
-            from safetensors.torch import load_file
-
-            model.load_state_dict(load_file(arguments.weights))
+            load_weights(model, arguments.weights)
         if arguments.device.startswith("cuda"):
             model = model.to(memory_format=torch.channels_last)
         run = Run(model, make_optimizer(model))
@@ -463,7 +472,8 @@ def main() -> None:
         arguments.output.mkdir(parents=True, exist_ok=True)
         whole = train(run, arguments, data)
     except DataError as error:
-        sys.exit(str(error).strip().splitlines()[-1].removeprefix("DataError: "))
+        # from a process that reads images it comes with that one's traceback
+        sys.exit(str(error).rpartition("DataError: ")[2].strip())
     except OSError as error:
         sys.exit(f"{error.filename or arguments.output}: {error.strerror or error}")
     if not whole:
