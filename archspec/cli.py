@@ -675,7 +675,8 @@ def _tell(told: list[Diagnostic], rendering: Rendering = Rendering.text) -> int:
         from archspec import diagnostics
 
         render = {"json": diagnostics.as_json, "github": diagnostics.as_github, "sarif": diagnostics.as_sarif}
-        print(render[rendering.value](told))
+        if text := render[rendering.value](told):
+            print(text)
     elif shown := [d for d in told if not d.allowed]:
         print("\n".join(map(str, shown)), file=sys.stderr)
         print(f"what it means, and a right example: archspec explain {shown[0].code}", file=sys.stderr)

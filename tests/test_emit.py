@@ -45,7 +45,10 @@ def test_generated_pytorch_passes_mypy_strict(generated: Path, tmp_path: Path) -
     pytest.importorskip("torch")
     together = tmp_path / "together"
     together.mkdir()
+    unlike = {"alexnet", "alexnet_torchvision", "caffenet", "lenet"}  # the other programs are like one of these
     for path in generated.glob("*/torch_*.py"):
+        if path.stem == "torch_train" and path.parent.name not in unlike:
+            continue
         text = path.read_text().replace("from torch_model import", f"from {path.parent.name}_torch_model import")
         (together / f"{path.parent.name}_{path.name}").write_text(text)
     # of what only the programs use some have no types, and reading those of the others takes minutes

@@ -32,12 +32,12 @@ def altered_templates(tmp_path: Path) -> Iterator[Path]:
     try:
         words.templates = lambda: copy
         words.environment.cache_clear()
-        words._entry.cache_clear()
+        words.entry.cache_clear()
         yield copy
     finally:
         words.templates = original
         words.environment.cache_clear()
-        words._entry.cache_clear()
+        words.entry.cache_clear()
 
 
 def test_there_are_enough_of_them() -> None:
