@@ -9,7 +9,7 @@ from archspec.graph import Graph, Node
 from archspec.ops import Input
 from archspec.ops.base import Counts
 
-FLOAT32 = 4  # bytes
+DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ def neurons(node: Node) -> int:
     return prod(node.output_shape) if node.weights else 0
 
 
-def activation_bytes(node: Node) -> int:
-    """Return the bytes of a layer's output for one sample in float32; 0 where it is a view of its input's."""
-    return 0 if node.op.is_view else FLOAT32 * prod(node.output_shape)
+def activation_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
+    """Return the bytes of a layer's output; 0 where it is a view of its input's."""
+    return 0 if node.op.is_view else batch * DTYPES[dtype] * prod(node.output_shape)
 
 
 # The counts that a node has besides its op's own.
@@ -123,6 +123,6 @@ def totals(graph: Graph) -> Totals:
         macs=macs,
         flops=2 * macs,
         neurons=sum(map(neurons, graph.nodes)),
-        param_bytes=FLOAT32 * learned,
+        param_bytes=DTYPES["float32"] * learned,
         activation_bytes=sum(map(activation_bytes, graph.nodes)),
     )

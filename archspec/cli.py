@@ -275,17 +275,13 @@ def draw(
     """Draw the network as its blocks: maps to scale, groups and towers to be seen."""
     from archspec.report import drawing
 
-    graphs, bad = _load([spec])
-    if bad:
-        raise typer.Exit(bad)
-    if len(graphs) != 1:
-        _usage("draw takes one spec, not a folder of them")
+    graph = _one(spec, "draw")
     if output.suffix not in (".svg", ".png"):
         _usage(f"--output is FILE.svg or FILE.png, not {output}")
-    drawn = drawing.draw(graphs[0])
+    drawn = drawing.draw(graph)
     if drawn is None:
         most = f"{drawing.MAX_BLOCKS} blocks and {drawing.MAX_ARROWS:,} arrows"
-        _usage(f"{graphs[0].name} has too many blocks to be drawn: {most} at most")
+        _usage(f"{graph.name} has too many blocks to be drawn: {most} at most")
     try:
         content = drawing.svg(drawn) if output.suffix == ".svg" else drawing.png(drawn)
     except ImportError:
@@ -373,12 +369,7 @@ def train(
     from archspec import emit
     from archspec.files import write
 
-    graphs, bad = _load([spec])
-    if bad:
-        raise typer.Exit(bad)
-    if len(graphs) != 1:
-        _usage("train takes one spec, not a folder of them")
-    (graph,) = graphs
+    graph = _one(spec, "train")
     if target is not Target.torch:
         _usage(f"there is no training program for {target.value} yet, only for torch")
     if graph.spec.training is None:
@@ -608,6 +599,16 @@ def _load(paths: list[Path]) -> tuple[list[Graph], int]:
     told: list[Diagnostic] = []
     graphs = _read(paths, told)
     return graphs, _tell(told)
+
+
+def _one(path: Path, command: str) -> Graph:
+    """Return the network of the one spec at `path`; end the command for a fault, or for more than one."""
+    graphs, bad = _load([path])
+    if bad:
+        raise typer.Exit(bad)
+    if len(graphs) != 1:
+        _usage(f"{command} takes one spec, not a folder of them")
+    return graphs[0]
 
 
 def _read(paths: list[Path], told: list[Diagnostic]) -> list[Graph]:

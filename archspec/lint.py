@@ -62,9 +62,10 @@ def _windows(graph: Graph) -> Iterator[Found]:
 @lru_cache(maxsize=1024)
 def _missed(size: int, positions: int, kernel: int, stride: int, sides: tuple[int, int], dilation: int) -> int:
     """Return how many of `size` values along an axis no window reads."""
-    if kernel == 1 or kernel * positions > 10**7 or size > 10**7:  # on purpose, or too many to be looked at
+    room = sides[0] + size + sides[1] + stride
+    if kernel == 1 or kernel * positions > 10**7 or room > 10**7:  # on purpose, or too many to be looked at
         return 0
-    read = bytearray(sides[0] + size + sides[1] + stride)
+    read = bytearray(room)
     for start in range(0, dilation * kernel, dilation):
         read[start : start + (positions - 1) * stride + 1 : stride] = b"\1" * positions
     return size - sum(read[sides[0] : sides[0] + size])

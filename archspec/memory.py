@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 
+from archspec.analysis import DTYPES, activation_bytes, params
 from archspec.graph import Graph, Node
 from archspec.ops import Input
 from archspec.training import Training
-
-DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +34,36 @@ class Memory:
     peak_training: int
 
 
-def output_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
-    """Return the bytes of a layer's output; 0 where it is a view of its input's."""
-    return 0 if node.op.is_view else batch * DTYPES[dtype] * prod(node.output_shape)
-
-
 def kept_bytes(graph: Graph, batch: int = 1, dtype: str = "float32") -> dict[Node, int]:
     """Return the bytes of each layer kept for gradients: its output if some gradients need it, and what is its own."""
     own = {node: _own(node, batch, dtype) for node in graph.nodes}
     for tensor in {kept for node in graph.nodes for kept in _kept(node)}:
         if tensor is not graph.input:
-            own[tensor] += output_bytes(tensor, batch, dtype)
+            own[tensor] += activation_bytes(tensor, batch, dtype)
     return own
 
 
 def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Training | None = None) -> Memory:
     """Return the memory that a network takes; the optimizer is the recipe's, or else SGD with momentum."""
     weights = [DTYPES[dtype] * prod(shape) for node in graph.nodes for shape in node.weights.values()]
-    params = sum(weights)
-    states = params * (recipe.optimizer.states if recipe else 1)
+    learned = sum(weights)
+    states = learned * (recipe.optimizer.states if recipe else 1)
     given = batch * DTYPES[dtype] * prod(graph.input.output_shape)
-    standing = params + states + given
+    standing = learned + states + given
     count = len(graph.nodes)
     return Memory(
         batch=batch,
         dtype=dtype,
-        params=params,
-        gradients=params,
+        params=learned,
+        gradients=learned,
         optimizer=states,
         input=given,
-        activations=sum(output_bytes(node, batch, dtype) for node in graph.nodes),
+        activations=sum(activation_bytes(node, batch, dtype) for node in graph.nodes),
         kept=sum(kept_bytes(graph, batch, dtype).values()),
-        peak_inference=params + given + _peak(_inference(graph, batch, dtype), count),
+        peak_inference=learned + given + _peak(_inference(graph, batch, dtype), count),
         peak_training=max(
             standing + _peak(_training(graph, batch, dtype), 2 * count),
-            standing + params + max(weights, default=0),  # the step, which adds the decay to one gradient at a time
+            standing + learned + max(weights, default=0),  # the step, which adds the decay to one gradient at a time
         ),
     )
 
@@ -82,7 +76,7 @@ def _inference(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
     last = _last_readers(graph)
     for i, node in enumerate(graph.nodes):
         if not node.op.is_view:
-            yield i, last[node], output_bytes(node, batch, dtype)
+            yield i, last[node], activation_bytes(node, batch, dtype)
 
 
 def _training(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
@@ -94,11 +88,11 @@ def _training(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
         needed.update(dict.fromkeys(_kept(node), end - i))
     for i, node in enumerate(graph.nodes):
         yield i, end - i, _own(node, batch, dtype)
-        yield end - i, end, sum(DTYPES[dtype] * prod(shape) for shape in node.weights.values())
+        yield end - i, end, DTYPES[dtype] * params(node)
         if not node.op.is_view:
-            yield i, needed[node], output_bytes(node, batch, dtype)
+            yield i, needed[node], activation_bytes(node, batch, dtype)
             if node.learns_before or node.weights:
-                yield end - last[node], end - i, output_bytes(node, batch, dtype)
+                yield end - last[node], end - i, activation_bytes(node, batch, dtype)
 
 
 def _peak(spans: Iterable[Span], moments: int) -> int:

@@ -28,7 +28,7 @@ FLOORS = {
     "graph": 4,
     "analysis": 5,
     "lint": 5,
-    "memory": 5,
+    "memory": 6,
     "schema": 4,
     "diagnostics": 1,
     "weights": 5,

@@ -81,6 +81,21 @@ def test_what_is_unread_has_no_gradient(layer: str) -> None:
         )
 
 
+def test_a_hostile_window_takes_no_memory() -> None:
+    """Padding and a stride of two thousand million are not looked at value by value."""
+    import tracemalloc
+
+    size = "{channels: 1, height: 2, width: 2}"
+    huge = "{name: one, op: conv2d, out_channels: 1, kernel_size: 2, stride: 2000000000, padding: 2000000000}"
+    graph = archspec.build(spec(huge, size))
+    tracemalloc.start()
+    lints(graph)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 10 * 2**20
+
+
 RECIPE = "training: {optimizer: {sgd: {lr: 0.01}}}"
 FLAT = "{name: flat, op: flatten}\n{name: fc1, op: linear, out_features: 3}\n"
 OTHERS = [

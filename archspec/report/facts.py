@@ -12,7 +12,7 @@ from archspec import analysis
 from archspec.claims import Verdict, shown
 from archspec.conventions import CONVENTIONS, totals
 from archspec.graph import Graph, Node
-from archspec.memory import Memory, kept_bytes, memory, output_bytes
+from archspec.memory import Memory, kept_bytes, memory
 from archspec.ops.base import Op, times
 from archspec.spec import Multipliers
 
@@ -136,7 +136,10 @@ COLUMNS: dict[str, Column] = {
         "rows x columns of the input between neighbours' fields",
     ),
     "activation_bytes": Column(
-        "activations", lambda f, n: output_bytes(n, f.batch, f.dtype), _count, "bytes of its output, views excluded"
+        "activations",
+        lambda f, n: analysis.activation_bytes(n, f.batch, f.dtype),
+        _count,
+        "bytes of its output, views excluded",
     ),
     "kept_bytes": Column("kept", lambda f, n: f.kept[n], _count, "bytes kept of it until gradients are taken"),
     "param_bytes": Column(

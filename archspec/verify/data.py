@@ -197,7 +197,7 @@ def _length(values: NDArray[np.float32]) -> float:
 def check_memory(graph: Graph, batch: int, targets: int) -> None:
     """Raise MemoryError if the weights and all layers' outputs, in float64, are more than this machine has."""
     total = analysis.totals(graph)
-    values = prod(graph.input.output_shape) + total.activation_bytes // analysis.FLOAT32
+    values = prod(graph.input.output_shape) + total.activation_bytes // analysis.DTYPES["float32"]
     needed = 8 * targets * (total.params + batch * values)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
     if needed > memory:
