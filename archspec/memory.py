@@ -10,7 +10,7 @@ from math import prod
 from archspec.analysis import DTYPES, activation_bytes, params
 from archspec.graph import Graph, Node
 from archspec.ops import Input
-from archspec.training import Training
+from archspec.training import Sgd, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Trainin
     weights = [DTYPES[dtype] * prod(shape) for node in graph.nodes for shape in node.weights.values()]
     learned = sum(weights)
     states = learned * (recipe.optimizer.states if recipe else 1)
+    # torch.optim's own rules add the decay to one gradient at a time, beside it
+    step = 0 if recipe is None or isinstance(recipe.optimizer, Sgd) else max(weights, default=0)
     given = batch * DTYPES[dtype] * prod(graph.input.output_shape)
     standing = learned + states + given
     count = len(graph.nodes)
@@ -63,7 +65,7 @@ def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Trainin
         peak_inference=learned + given + _peak(_inference(graph, batch, dtype), count),
         peak_training=max(
             standing + _peak(_training(graph, batch, dtype), 2 * count),
-            standing + learned + max(weights, default=0),  # the step, which adds the decay to one gradient at a time
+            standing + learned + step,
         ),
     )
 

@@ -43,8 +43,8 @@ KERAS_NAMES = frozenset(
 # What stands at the top of a generated file; a spec's name becomes a class there.
 TEMPLATE_CLASSES = frozenset(
     """
-    Array F GroupedLocalResponseNorm LocalResponseNorm NDArray PaddedAveragePooling2D PaddedMaxPooling2D Pair Sides
-    Split Tensor WithinChannelResponseNorm
+    Any Array F LocalResponseNorm NDArray PaddedAveragePooling2D PaddedMaxPooling2D Pair ResponseNorm Sides Split
+    Tensor WithinChannelResponseNorm
     """.split()
 )
 

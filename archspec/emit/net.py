@@ -89,8 +89,12 @@ class Net:
 
     def uses(self, module: str) -> bool:
         """Whether the text refers to a module."""
+        return self.mentions(rf"{module}\.")
+
+    def mentions(self, word: str) -> bool:
+        """Whether the text has a word in it."""
         texts = (*self.definitions, *(layer.module for layer in self.layers))
-        return any(re.search(rf"\b{module}\.", text) for text in texts)
+        return any(re.search(rf"\b{word}", text) for text in texts)
 
     @property
     def has_windows(self) -> bool:
@@ -146,29 +150,32 @@ class Net:
 
     def _before(self, ends: Callable[[Any], bool]) -> list[str]:
         assert self.training
-        _, height, width = self.graph.input.output_shape
-        colours = {1: ["v2.Grayscale()"], 3: ["v2.RGB()"]}.get(self.graph.input.output_shape[0], [])
+        channels, height, width = self.graph.input.output_shape
+        colours = {1: [self._image("grayscale")], 3: [self._image("rgb")]}.get(channels, [])
+        whole = self._image("whole", (height, width))
         words, is_float = [], False
         for part in self.training.preprocessing:
             if ends(part):
                 break
             if part.transform in ("subtract_mean", "normalize") and not is_float:
-                words.append("v2.ToDtype(torch.float32)")
+                words.append(self._image("float"))
             is_float = is_float or part.transform in ("rescale", "subtract_mean", "normalize")
-            whole = part.transform == "resize" and not self._crops and part.size == height == width
-            words.append(f"v2.Resize(({height}, {width}))" if whole else self._image(part))
-        if not self._crops and f"v2.Resize(({height}, {width}))" not in words:
-            words.insert(0, f"v2.Resize(({height}, {width}))")
-        return [*colours, *words, *([] if is_float else ["v2.ToDtype(torch.float32)"])]
+            is_whole = part.transform == "resize" and not self._crops and part.size == height == width
+            words.append(whole if is_whole else self._image(part))
+        if not self._crops and whole not in words:
+            words.insert(0, whole)
+        return [*colours, *words, *([] if is_float else [self._image("float")])]
 
     @property
     def _crops(self) -> list[Any]:
         assert self.training
         return [part for part in self.training.transforms if part.transform in ("center_crop", "random_crop")]
 
-    def _image(self, part: Any) -> str:
-        macro = getattr(entry("images.jinja"), f"{self.target}_{part.transform}")
-        return str(macro(part)).strip()
+    def _image(self, part: Any, size: Any = None) -> str:
+        """Return a transform in the target's words: one of the recipe, or one that it implies, with its size."""
+        name = part if isinstance(part, str) else part.transform
+        macro = getattr(entry("images.jinja"), f"{self.target}_{name}")
+        return str(macro({"size": size} if isinstance(part, str) else part)).strip()
 
     @property
     def training_parts(self) -> list[str]:
@@ -182,8 +189,13 @@ class Net:
         assert self.training
         sizes = [part.size for part in self.training.augmentation if part.transform == "random_crop"]
         if self.training.evaluation == "ten_crop":
-            return [f"v2.TenCrop({sizes[-1]})", "torch.stack"]
-        return [f"v2.CenterCrop({size})" for size in sizes]
+            return [self._image("ten_crop", sizes[-1])]
+        return [self._image("center_crop", size) for size in sizes]
+
+    def transforms(self, *names: str) -> bool:
+        """Whether one of these is done to images anywhere, by the recipe's word or because it implies it."""
+        parts = (*self.image_parts, *self.training_parts, *self.evaluation_parts)
+        return any(f" {name}(" in part for name in names for part in parts)
 
     @property
     def draws_noise(self) -> bool:

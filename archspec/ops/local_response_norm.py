@@ -60,5 +60,6 @@ class LocalResponseNorm(Op):
         return {"pow": n, "mul": 4 * n, "div": n, "add": forward["add"]}
 
     def kept(self, *shapes: Shape) -> Kept:
-        # the padded squares, the denominator before its power and after
-        return Kept(inputs=True, values=self.counts(*shapes)["padded"] + 2 * prod(shapes[0]))
+        n = prod(shapes[0])
+        # the denominator before its power and after; within a channel the squares too
+        return Kept(inputs=True, values=2 * n if self.norm_region == "across_channels" else 3 * n)

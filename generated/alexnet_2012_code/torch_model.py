@@ -9,13 +9,52 @@ layer-params-145.cfg. The paper's single network of 40.7 and 18.2 percent.
 multiply-accumulates.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-class GroupedLocalResponseNorm(nn.LocalResponseNorm):
-    """Local response normalisation within each of `groups` equal blocks of channels."""
+class ResponseNorm(torch.autograd.Function):
+    """x / scale ** beta, where scale is k + x ** 2 convolved with 1 x 1 `kernels`.
+
+    Its gradient is written out: autograd's own takes more passes over the maps.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernels: Tensor, k: float, beta: float, groups: int
+    ) -> Tensor:
+        bias = x.new_full((x.shape[1],), k)
+        scale = F.conv2d(x.square(), kernels, bias, groups=groups)
+        if beta == 0.75:  # two roots take a fraction of the time of a power
+            power = scale.rsqrt()
+            power *= power.sqrt()
+        else:
+            power = scale**-beta
+        ctx.save_for_backward(x, kernels, scale, power)
+        ctx.beta = beta
+        ctx.groups = groups
+        return x * power
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, kernels, scale, power = ctx.saved_tensors
+        direct = gradient * power
+        sums = F.conv2d(direct * x / scale, kernels, groups=ctx.groups)
+        whole = direct.addcmul_(x, sums, value=-2 * ctx.beta)
+        return whole, None, None, None, None
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """nn.LocalResponseNorm in half of the time on a CPU.
+
+    It sums by a convolution with a band of ones, and has a gradient of its own.
+    The channels around each are sought in its own of `groups` equal blocks only.
+    """
 
     def __init__(
         self,
@@ -29,9 +68,14 @@ class GroupedLocalResponseNorm(nn.LocalResponseNorm):
         self.groups = groups
 
     def forward(self, input: Tensor) -> Tensor:
-        n, c, h, w = input.shape
-        blocks = input.reshape(n * self.groups, c // self.groups, h, w)
-        return super().forward(blocks).reshape(n, c, h, w)
+        channel = torch.arange(input.shape[1] // self.groups, device=input.device)
+        near = (channel[:, None] - channel).abs() <= self.size // 2
+        kernels = near.to(input.dtype)[:, :, None, None] * (self.alpha / self.size)
+        kernels = kernels.repeat(self.groups, 1, 1, 1)
+        output: Tensor = ResponseNorm.apply(
+            input, kernels, self.k, self.beta, self.groups
+        )
+        return output
 
 
 class WithinChannelResponseNorm(nn.LocalResponseNorm):
@@ -52,12 +96,12 @@ class AlexNet2012Code(nn.Module):
         super().__init__()
         self.conv1_pad = nn.ZeroPad2d((0, 3, 0, 3))
         self.conv1 = nn.Conv2d(3, 96, kernel_size=11, stride=4)
-        self.norm1 = GroupedLocalResponseNorm(5, k=2.0, groups=2)
+        self.norm1 = LocalResponseNorm(5, k=2.0, groups=2)
         self.pool1 = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
         self.relu1 = nn.ReLU()
         self.conv2 = nn.Conv2d(96, 256, kernel_size=5, padding=2, groups=2)
         self.relu2 = nn.ReLU()
-        self.norm2 = GroupedLocalResponseNorm(5, k=2.0, groups=2)
+        self.norm2 = LocalResponseNorm(5, k=2.0, groups=2)
         self.cnorm2 = WithinChannelResponseNorm(5, alpha=0.001)
         self.pool2 = nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
         self.conv3 = nn.Conv2d(256, 384, kernel_size=3, padding=1)

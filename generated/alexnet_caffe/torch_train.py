@@ -39,7 +39,7 @@ criterion = nn.CrossEntropyLoss()  # of the scores before any softmax
 
 
 class SGD(torch.optim.Optimizer):
-    """v = momentum * v - lr * (gradient + weight_decay * w); w = w + v.
+    """v = momentum * v - lr * gradient - lr * weight_decay * w; w = w + v.
 
     The rule of Krizhevsky et al. (2012) and of Caffe. torch.optim.SGD, which keeps the
     rate out of v, is the same until the rate changes, and from then on another.
@@ -65,9 +65,10 @@ class SGD(torch.optim.Optimizer):
                 state = self.state[weight]
                 if not state:
                     state["velocity"] = torch.zeros_like(weight)
-                gradient = weight.grad.add(weight, alpha=group["weight_decay"])
+                rate, decay = group["lr"], group["weight_decay"]
                 velocity = state["velocity"].mul_(group["momentum"])
-                weight.add_(velocity.sub_(gradient, alpha=group["lr"]))
+                velocity.sub_(weight.grad, alpha=rate).sub_(weight, alpha=rate * decay)
+                weight.add_(velocity)
 
 
 def make_optimizer(model: AlexNetCaffe) -> torch.optim.Optimizer:
@@ -532,8 +533,7 @@ def main() -> None:
         model = AlexNetCaffe(num_classes=data[2]).to(arguments.device)
         if arguments.weights:
             load_weights(model, arguments.weights)
-        if arguments.device.startswith("cuda"):
-            model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # the faster, on CPUs too
         run = Run(model, make_optimizer(model))
         if arguments.resume:
             run.load(torch.load(last, map_location=arguments.device, weights_only=True))

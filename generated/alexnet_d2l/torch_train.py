@@ -441,8 +441,7 @@ def main() -> None:
         model = AlexNetD2l(num_classes=data[2]).to(arguments.device)
         if arguments.weights:
             load_weights(model, arguments.weights)
-        if arguments.device.startswith("cuda"):
-            model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # the faster, on CPUs too
         run = Run(model, make_optimizer(model))
         if arguments.resume:
             run.load(torch.load(last, map_location=arguments.device, weights_only=True))

@@ -8,8 +8,55 @@ archspec's own, in the family's spirit. For images of 32 x 32, as CIFAR-10's in 
 (N, 3, 32, 32) to (N, num_classes): 368,842 parameters, 14,529,536 multiply-accumulates.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class ResponseNorm(torch.autograd.Function):
+    """x / scale ** beta, where scale is k + x ** 2 convolved with 1 x 1 `kernels`.
+
+    Its gradient is written out: autograd's own takes more passes over the maps.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernels: Tensor, k: float, beta: float) -> Tensor:
+        bias = x.new_full((x.shape[1],), k)
+        scale = F.conv2d(x.square(), kernels, bias)
+        if beta == 0.75:  # two roots take a fraction of the time of a power
+            power = scale.rsqrt()
+            power *= power.sqrt()
+        else:
+            power = scale**-beta
+        ctx.save_for_backward(x, kernels, scale, power)
+        ctx.beta = beta
+        return x * power
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, kernels, scale, power = ctx.saved_tensors
+        direct = gradient * power
+        sums = F.conv2d(direct * x / scale, kernels)
+        whole = direct.addcmul_(x, sums, value=-2 * ctx.beta)
+        return whole, None, None, None
+
+
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """nn.LocalResponseNorm in half of the time on a CPU.
+
+    It sums by a convolution with a band of ones, and has a gradient of its own.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        channel = torch.arange(input.shape[1], device=input.device)
+        near = (channel[:, None] - channel).abs() <= self.size // 2
+        kernels = near.to(input.dtype)[:, :, None, None] * (self.alpha / self.size)
+        output: Tensor = ResponseNorm.apply(input, kernels, self.k, self.beta)
+        return output
 
 
 class AlexNetTiny(nn.Module):
@@ -19,11 +66,11 @@ class AlexNetTiny(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(3, 32, kernel_size=5, padding=2)
         self.relu1 = nn.ReLU()
-        self.norm1 = nn.LocalResponseNorm(5, k=2.0)
+        self.norm1 = LocalResponseNorm(5, k=2.0)
         self.pool1 = nn.MaxPool2d(kernel_size=3, stride=2)
         self.conv2 = nn.Conv2d(32, 64, kernel_size=5, padding=2, groups=2)
         self.relu2 = nn.ReLU()
-        self.norm2 = nn.LocalResponseNorm(5, k=2.0)
+        self.norm2 = LocalResponseNorm(5, k=2.0)
         self.pool2 = nn.MaxPool2d(kernel_size=3, stride=2)
         self.conv3 = nn.Conv2d(64, 96, kernel_size=3, padding=1)
         self.relu3 = nn.ReLU()
