@@ -370,8 +370,8 @@ def train(
     from archspec.files import write
 
     graph = _one(spec, "train")
-    if target is not Target.torch:
-        _usage(f"there is no training program for {target.value} yet, only for torch")
+    if target.value not in emit.TRAINERS:
+        _usage(f"there is no training program for {target.value}, only for {' and '.join(emit.TRAINERS)}")
     if graph.spec.training is None:
         _usage(f"{spec} has no training: section")
     try:

@@ -307,5 +307,5 @@ def test_train_generates_and_runs_the_program(tmp_path: Path) -> None:
         1,
         f"{tmp_path / 'nowhere'} holds neither train/ and val/, nor MNIST's or CIFAR-10's files",
     )
-    for words in (["specs/alexnet_keras_mnist.yaml"], ["specs/alexnet.yaml", "--target", "keras"], ["specs"]):
+    for words in (["specs/alexnet_keras_mnist.yaml"], ["specs/alexnet.yaml", "--target", "numpy"], ["specs"]):
         assert run("train", *words, "--out", tmp_path).returncode == 2
