@@ -494,6 +494,77 @@ def verify(
     raise typer.Exit(status)
 
 
+@app.command()
+def race(
+    spec: Annotated[Path, typer.Argument(help="A spec with a recipe.")],
+    targets: Annotated[str, typer.Option(help="Which to train; the first one reads the images.")] = "torch,keras",
+    data: Annotated[
+        Path | None, typer.Option(help="A data set, as the programs read it; scikit-learn's digits unless given.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The recipe's unless given.")] = None,
+    float64_epochs: Annotated[
+        int | None, typer.Option(min=0, help="How many of them are run in float64 too; all unless given.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="The recipe's unless given.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, order and draws.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder for race.json and race.png.", metavar="DIR")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=1, max=10**6, help="Seconds that one job may take.")] = 3600,
+) -> None:
+    """Train in several frameworks, from the same weights on the same batches and draws; tell when they part."""
+    from archspec.emit import TRAINERS
+    from archspec.files import write
+    from archspec.verify import ALL_TARGETS, WorkerError, Workers, kind
+
+    graph = _one(spec, "race")
+    recipe = graph.spec.training
+    if recipe is None:
+        _usage(f"{spec} has no training: section")
+    names = [name.strip() for name in targets.split(",")]
+    able = [name for name in ALL_TARGETS if kind(name) in TRAINERS]
+    if unknown := [name for name in names if name not in able]:
+        _usage(f"no target {unknown[0]!r}{_near(unknown[0], able)}; there are {', '.join(able)}")
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        _usage("--targets takes two different targets or more")
+    count = epochs or recipe.epochs
+    try:
+        from archspec import race as racing
+
+        with (
+            progress() as show,
+            Workers(names, timeout=timeout, progress=show) as workers,
+            Workers(names[:1], timeout=timeout) as reader,
+        ):
+            found = racing.race(
+                graph,
+                workers,
+                reader,
+                data=data,
+                epochs=count,
+                float64_epochs=count if float64_epochs is None else min(float64_epochs, count),
+                batch_size=batch_size or recipe.batch_size,
+                seed=seed,
+            )
+        picture = racing.plot(found) if output else b""
+    except ImportError as error:
+        _usage(f"race needs {error.name}: pip install 'archspec-nn[all]'")
+    except SpecError as error:
+        raise typer.Exit(_tell(error.diagnostics)) from None
+    except WorkerError as error:
+        print(f"archspec: {str(error).splitlines()[0]}", file=sys.stderr)
+        raise typer.Exit(2 if error.missing else 1) from None
+    except (OSError, ValueError) as error:
+        _usage(str(error))
+    if output:
+        import json
+
+        facts = json.dumps(found.facts(), indent=1) + "\n"
+        write([(output / "race.json", facts), (output / "race.png", picture)], output)
+    print("\n".join(racing.table(found)))
+    raise typer.Exit(0 if found.agrees else 1)
+
+
 def _python(word: str, names: list[str]) -> tuple[str, str]:
     target, equals, path = word.partition("=")
     if not equals or target not in names:

@@ -38,8 +38,9 @@ FLOORS = {
     "report": 7,
     "workers": 7,
     "verify": 7,
-    "cli": 8,
-    "__main__": 9,
+    "race": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

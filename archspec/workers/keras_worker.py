@@ -1,8 +1,10 @@
 """Runs generated Keras code, on the backend that KERAS_BACKEND names."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import protocol
@@ -95,25 +97,31 @@ def _dropouts(network: Any) -> list[Any]:
     return [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
 
 
+def _uniform(masks: str) -> dict[str, Any]:
+    """Return the numbers in the file `masks`, that dropout layers draw."""
+    import numpy as np
+
+    with np.load(masks) as arrays:
+        return dict(arrays)
+
+
 @contextmanager
-def _drawn(network: Any, masks: str, undrawn: set[str]) -> Iterator[None]:
-    """Have Keras' dropout draw the numbers in the file `masks`; what it does with them stays its own.
+def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator[None]:
+    """Have Keras' dropout draw the numbers in `uniform`, a layer each; what it does with them stays its own.
 
     Which layers asked for none is in `undrawn` at the end.
     """
     import keras
-    import numpy as np
     from keras.src import backend
 
-    with np.load(masks) as arrays:
-        uniform = {layer: keras.ops.convert_to_tensor(arrays[layer]) for layer in arrays.files}
     undrawn.update(uniform)
     whose = {id(layer.seed_generator): layer.name for layer in _dropouts(network) if hasattr(layer, "seed_generator")}
 
     def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
         layer = whose[id(seed)]
         undrawn.discard(layer)
-        return inputs * keras.ops.cast(uniform[layer] >= rate, inputs.dtype) / (1 - rate)
+        numbers = uniform[layer][: keras.ops.shape(inputs)[0]]
+        return inputs * keras.ops.cast(numbers >= rate, inputs.dtype) / (1 - rate)
 
     original = backend.random.dropout
     backend.random.dropout = dropout
@@ -216,7 +224,8 @@ def gradients(
     batch, targets = _floats(inputs, dtype), np.load(labels)
     undrawn: set[str] = set()
     if masks:
-        with _drawn(network, masks, undrawn):
+        numbers = {layer: keras.ops.convert_to_tensor(values) for layer, values in _uniform(masks).items()}
+        with _drawn(network, numbers, undrawn):
             scores, loss, found = _gradients(network, batch, targets, training=True)
     else:
         scores, loss, found = _gradients(network, batch, targets, training=False)
@@ -322,6 +331,106 @@ def dropout(
     return {}
 
 
+# --- a race: the network lives from one job to the next --------------------------------------------------------------
+
+_race: dict[str, Any] = {}
+
+
+def read_begin(model: str, train: str, data: str, seed: int, room: str) -> dict[str, Any]:
+    """Find a data set as the training program does; return how many images and classes it has."""
+    protocol.module(model)
+    program = protocol.module(train)
+    *sources, classes = program.read_data(Path(data) if data else None)
+    known = [program.measure(sources[0], Path(room) / "known.npz")] if hasattr(program, "measure") else []
+    _race.update(program=program, sources=sources, known=known, seed=seed)
+    return {"counts": [len(source[0]) for source in sources], "classes": classes}
+
+
+def read(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
+    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads and draws them.
+
+    `output`.images.npy has (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is what validates.
+    """
+    import numpy as np
+
+    program, seed, source = _race["program"], _race["seed"], _race["sources"][0 if epoch >= 0 else 1]
+    numbers = np.arange(len(source[0]))
+    if epoch >= 0:
+        numbers = np.random.default_rng((seed, epoch)).permutation(numbers)
+    transform = program.make_transform(epoch >= 0, seed, max(epoch, 0), *_race["known"])
+    parts = program.parts(numbers, size)[first : first + count]
+    found = list(program.make_dataset(source, parts, transform, 0))
+    images = np.concatenate([batch[0].numpy() for batch in found])
+    np.save(f"{output}.images.npy", np.ascontiguousarray(np.moveaxis(images, -1, -3)))
+    np.save(f"{output}.labels.npy", np.concatenate([batch[1].numpy() for batch in found]).astype(np.int64))
+    return {}
+
+
+def race_begin(model: str, train: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
+    """Make the network, with the canonical weights, and all that trains it."""
+    network, _, program = _compiled(model, train, name, weights, dtype)
+    scheduler = program.make_scheduler() if hasattr(program, "make_scheduler") else None
+    if scheduler is not None:
+        scheduler.set_model(network)
+        scheduler.on_train_begin()
+    _race.update(program=program, network=network, scheduler=scheduler, dtype=dtype, epoch=0, drawn={})
+    return {}
+
+
+def race_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str, Any]:
+    """Take a step on every batch of `size` in the files; return losses, and how many were right."""
+    import numpy as np
+
+    network, scheduler = _race["network"], _race["scheduler"]
+    xs, ys = _last(images, _race["dtype"]), np.load(labels)
+    drawn = _uniform(masks) if masks else {}
+    variables = _race["drawn"]
+    for layer in _dropouts(network):
+        if layer.name in drawn and layer.name not in variables:
+            # A weight of the layer, so that what is compiled once reads new numbers at every step.
+            layer._tracker.unlock()
+            shape = (size, *drawn[layer.name].shape[1:])
+            variables[layer.name] = layer.add_weight(shape=shape, dtype="float32", trainable=False, name="drawn")
+    if scheduler is not None:
+        scheduler.on_epoch_begin(_race["epoch"])
+    losses, right = [], 0.0
+    start = time.perf_counter()
+    with _drawn(network, variables, set()):
+        for i in range(0, len(xs), size):
+            for layer, values in drawn.items():
+                numbers = np.zeros(variables[layer].shape, np.float32)
+                numbers[: len(values[i : i + size])] = values[i : i + size]
+                variables[layer].assign(numbers)
+            network.reset_metrics()
+            logs = network.train_on_batch(xs[i : i + size], ys[i : i + size], return_dict=True)
+            losses.append(float(logs["loss"]))
+            right += float(logs["accuracy"]) * len(ys[i : i + size])
+    return {"losses": losses, "right": round(right), "seconds": time.perf_counter() - start}
+
+
+def race_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
+    """End an epoch: validate, tell the schedule, write the weights to the .npz file `output`."""
+    import numpy as np
+
+    network, scheduler = _race["network"], _race["scheduler"]
+    xs, ys = _last(images, _race["dtype"]), np.load(labels)
+    batches = [(xs[i : i + size], ys[i : i + size], None) for i in range(0, len(xs), size)]
+    loss, accuracy = _race["program"].evaluate(network, network.predict_on_batch, batches)
+    rate = float(_arrays([network.optimizer.learning_rate])[0])
+    if scheduler is not None:
+        scheduler.on_epoch_end(_race["epoch"], {"val_loss": loss, "val_accuracy": accuracy})
+    _race["epoch"] += 1
+    np.savez(output, **dict(zip(_names(network), _arrays(network.trainable_variables), strict=True)))
+    return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
+
+
+def _last(path: str, dtype: str) -> Any:
+    """Return images of (N, C, H, W), or crops of them, with the channels last."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.moveaxis(np.load(path), -3, -1)).astype(dtype)
+
+
 if __name__ == "__main__":
     protocol.serve(
         "keras",
@@ -333,5 +442,10 @@ if __name__ == "__main__":
             "training": training,
             "initial": initial,
             "dropout": dropout,
+            "read_begin": read_begin,
+            "read": read,
+            "race_begin": race_begin,
+            "race_steps": race_steps,
+            "race_epoch": race_epoch,
         },
     )

@@ -1,8 +1,11 @@
 """Runs generated PyTorch code."""
 
+import itertools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -95,18 +98,23 @@ def _dropouts(network: Any) -> dict[str, Any]:
     return {name: module for name, module in network.named_children() if isinstance(module, nn.Dropout)}
 
 
+def _uniform(masks: str) -> dict[str, Any]:
+    """Return the numbers in the file `masks`, that dropout layers draw."""
+    import numpy as np
+    import torch
+
+    with np.load(masks) as arrays:
+        return {layer: torch.from_numpy(arrays[layer]).to(protocol.DEVICE) for layer in arrays.files}
+
+
 @contextmanager
-def _drawn(network: Any, masks: str, undrawn: set[str]) -> Iterator[None]:
-    """Have torch's dropout draw the numbers in the file `masks`; what it does with them stays its own.
+def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator[None]:
+    """Have torch's dropout draw the numbers in `uniform`, a layer each; what it does with them stays its own.
 
     Which layers asked for none is in `undrawn` at the end.
     """
-    import numpy as np
-    import torch
     from torch.nn import functional
 
-    with np.load(masks) as arrays:
-        uniform = {layer: torch.from_numpy(arrays[layer]).to(protocol.DEVICE) for layer in arrays.files}
     undrawn.update(uniform)
     running = [""]
 
@@ -188,7 +196,7 @@ def gradients(
     criterion = protocol.module(train).criterion
     batch, targets = _floats(inputs, dtype).requires_grad_(), _labels(labels)
     undrawn: set[str] = set()
-    with _drawn(network, masks, undrawn) if masks else torch.enable_grad():
+    with _drawn(network, _uniform(masks), undrawn) if masks else torch.enable_grad():
         scores = network(batch)
         loss = criterion(scores, targets)
     loss.backward()
@@ -300,6 +308,90 @@ def dropout(
     return {}
 
 
+# --- a race: the network lives from one job to the next --------------------------------------------------------------
+
+_race: dict[str, Any] = {}
+
+
+def read_begin(model: str, train: str, data: str, seed: int, room: str) -> dict[str, Any]:
+    """Find a data set as the training program does; return how many images and classes it has."""
+    protocol.module(model)
+    program = protocol.module(train)
+    *sources, classes = program.read_data(Path(data) if data else None)
+    known = [program.measure(sources[0], Path(room) / "known")] if hasattr(program, "measure") else []
+    transforms = [program.make_transforms(training, *known) for training in (True, False)]
+    images = [program.Images(source, both, seed) for source, both in zip(sources, transforms, strict=True)]
+    _race.update(program=program, images=images, seed=seed)
+    return {"counts": [len(source) for source in sources], "classes": classes}
+
+
+def read(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
+    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads and draws them.
+
+    `output`.images.npy has (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is what validates.
+    """
+    import numpy as np
+    import torch
+
+    program, images = _race["program"], _race["images"][0 if epoch >= 0 else 1]
+    batches = program.Batches(len(images), size, _race["seed"] if epoch >= 0 else None)
+    batches.epoch, batches.first = max(epoch, 0), first
+    loader = torch.utils.data.DataLoader(images, batch_sampler=batches, generator=torch.Generator())
+    found = list(itertools.islice(loader, count))
+    for i, name in enumerate(("images", "labels")):
+        np.save(f"{output}.{name}.npy", torch.cat([batch[i] for batch in found]).numpy())
+    return {}
+
+
+def race_begin(model: str, train: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
+    """Make the network, with the canonical weights, and all that trains it."""
+    import torch
+
+    network = _network(model, name, weights, dtype).to(memory_format=torch.channels_last)
+    program = protocol.module(train)
+    optimizer = program.make_optimizer(network)
+    scheduler = program.make_scheduler(optimizer) if hasattr(program, "make_scheduler") else None
+    _race.update(program=program, network=network, optimizer=optimizer, scheduler=scheduler, dtype=dtype)
+    return {}
+
+
+def race_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str, Any]:
+    """Take a step on every batch of `size` in the files; return losses, and how many were right."""
+    import torch
+
+    network, program = _race["network"], _race["program"]
+    xs, ys = _floats(images, _race["dtype"]), _labels(labels)
+    drawn = _uniform(masks) if masks else {}
+    now = dict(drawn)
+    losses, right = [], 0
+    start = time.perf_counter()
+    with _drawn(network, now, set()) if masks else torch.enable_grad():
+        for i in range(0, len(xs), size):
+            now.update({layer: values[i : i + size] for layer, values in drawn.items()})
+            batch, truth = xs[i : i + size], ys[i : i + size]
+            loss, scores = program.train_step(network, _race["optimizer"], batch, truth)
+            losses.append(float(loss))
+            right += int((scores.argmax(dim=1) == truth).sum())
+    return {"losses": losses, "right": right, "seconds": time.perf_counter() - start}
+
+
+def race_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
+    """End an epoch: validate, tell the schedule, write the weights to the .npz file `output`."""
+    import numpy as np
+    import torch
+
+    network, scheduler = _race["network"], _race["scheduler"]
+    xs, ys = _floats(images, _race["dtype"]), _labels(labels)
+    batches = [(xs[i : i + size], ys[i : i + size]) for i in range(0, len(xs), size)]
+    loss, accuracy = _race["program"].evaluate(network, batches, torch.device(protocol.DEVICE))
+    rate = float(_race["optimizer"].param_groups[0]["lr"])
+    if scheduler is not None:
+        error = loss if monitor == "validation_loss" else 1 - accuracy
+        scheduler.step(*([error] if "metrics" in scheduler.step.__code__.co_varnames else []))
+    np.savez(output, **{key: weight.detach().cpu().numpy() for key, weight in network.named_parameters()})
+    return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
+
+
 if __name__ == "__main__":
     protocol.serve(
         "torch",
@@ -311,5 +403,10 @@ if __name__ == "__main__":
             "training": training,
             "initial": initial,
             "dropout": dropout,
+            "read_begin": read_begin,
+            "read": read,
+            "race_begin": race_begin,
+            "race_steps": race_steps,
+            "race_epoch": race_epoch,
         },
     )

@@ -425,8 +425,8 @@ def evaluate(model: keras.Model, scores_of: Any, dataset: Any) -> tuple[float, f
     """Return the mean loss and the accuracy of the images of a dataset."""
     loss = right = count = 0.0
     for images, labels, _ in dataset:
-        labels = labels.numpy()
-        scores = np.asarray(scores_of(images.numpy()))
+        images, labels = np.asarray(images), np.asarray(labels)
+        scores = np.asarray(scores_of(images))
         loss += float(model.loss(labels, scores)) * len(labels)
         right += float((scores.argmax(axis=1) == labels).sum())
         count += len(labels)

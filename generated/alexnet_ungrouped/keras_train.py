@@ -518,8 +518,8 @@ def evaluate(model: keras.Model, scores_of: Any, dataset: Any) -> tuple[float, f
     """Return the mean loss and the accuracy of the images of a dataset."""
     loss = right = count = 0.0
     for images, labels, _ in dataset:
-        labels = labels.numpy()
-        crops = images.numpy().reshape(-1, *images.shape[2:])
+        images, labels = np.asarray(images), np.asarray(labels)
+        crops = images.reshape(-1, *images.shape[2:])
         scores = keras.ops.softmax(np.asarray(scores_of(crops)))
         scores = keras.ops.convert_to_numpy(scores).reshape(len(labels), 10, -1)
         scores = np.log(scores.mean(axis=1))  # of ten crops
