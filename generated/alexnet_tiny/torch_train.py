@@ -8,12 +8,14 @@ Cross entropy, sgd lr 0.01 momentum 0.9 weight_decay 0.0005, multi_step mileston
     python torch_train.py                  # a trial, on scikit-learn's digits
     python torch_train.py --data imagenet  # train/ and val/, a folder for each class
     python torch_train.py --data mnist     # MNIST's files, or CIFAR-10's binary ones
+    torchrun --nproc-per-node 8 torch_train.py --data imagenet   # on eight devices
 """
 
 import argparse
 import gzip
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -23,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import ParamsT
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -32,6 +34,12 @@ from torch_model import AlexNetTiny
 NAME = "alexnet_tiny"
 BATCH_SIZE = 64
 EPOCHS = 10
+PRECISIONS = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "fp64": torch.float64,
+}
 
 Transform = Callable[[Any], Tensor]
 
@@ -88,10 +96,12 @@ def train_step(
     labels: Tensor,
     precision: torch.dtype = torch.float64,
     scaler: torch.amp.GradScaler | None = None,
+    share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """Take one step on a batch; return its loss and scores before the step.
 
     In a `precision` of 16 bits products are computed in that, sums and weights are not.
+    Among processes whose mean is taken the loss counts as `share` of an equal part.
     """
     model.train()
     optimizer.zero_grad()
@@ -99,13 +109,58 @@ def train_step(
         scores = model(images)
         loss = criterion(scores, labels)
     if scaler is None:
-        loss.backward()
+        (loss * share).backward()
         optimizer.step()
     else:
-        scaler.scale(loss).backward()
+        scaler.scale(loss * share).backward()
         scaler.step(optimizer)
         scaler.update()
     return loss.detach(), scores.detach()
+
+
+# --- processes ---
+
+
+class Processes:
+    """The processes that train together: this one, or all that torchrun started."""
+
+    def __init__(self, device: str, fsdp: bool = False) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.sharded = fsdp and self.count > 1  # the weights are shared out too
+        self.device = torch.device(device)
+        if self.device == torch.device("cuda"):
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if self.count > 1:
+            distributed.init_process_group("nccl" if device[:4] == "cuda" else "gloo")
+
+    def share(self, model: nn.Module) -> nn.Module:
+        """Return the model, its gradients the mean of all processes'."""
+        if self.count == 1:
+            return model
+        if self.sharded:
+            from torch.distributed.device_mesh import init_device_mesh
+            from torch.distributed.fsdp import fully_shard
+
+            fully_shard(model, mesh=init_device_mesh(self.device.type, (self.count,)))
+            return model
+        devices = [self.device] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+    def sum(self, values: list[float]) -> list[float]:
+        """Return the sums of what every process gives."""
+        if self.count == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        distributed.all_reduce(total)
+        return total.tolist()
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return what every process gives."""
+        values = [value] * self.count
+        if self.count > 1:
+            distributed.all_gather_object(values, value)
+        return values
 
 
 # --- images ---
@@ -143,10 +198,22 @@ class Images(Dataset[tuple[Tensor, int]]):
 
 
 class Batches:
-    """The numbers of an epoch's images, in batches; shuffled if there is a seed."""
+    """The numbers of an epoch's images, in batches; shuffled if there is a seed.
 
-    def __init__(self, count: int, size: int, seed: int | None = None) -> None:
+    Every process has its part of each batch. One that there is no image left for has
+    one that counts nothing.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        size: int,
+        seed: int | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         self.count, self.size, self.seed = count, size, seed
+        self.rank, self.processes = rank, processes
         self.epoch = self.first = 0  # the epoch, and the batch with which it begins
 
     def __len__(self) -> int:
@@ -159,7 +226,13 @@ class Batches:
             order = torch.randperm(self.count, generator=draw)
         for start in range(self.first * self.size, self.count, self.size):
             numbers = order[start : start + self.size].tolist()
-            yield [(self.epoch, number) for number in numbers]
+            mine = numbers[self.rank :: self.processes] or numbers[:1]
+            yield [(self.epoch, number) for number in mine]
+
+    def counts(self, batch: int) -> tuple[int, int]:
+        """Return how many images of a batch are this process's, and everyone's."""
+        whole = min(self.size, self.count - batch * self.size)
+        return len(range(self.rank, whole, self.processes)), whole
 
 
 def make_transforms(training: bool) -> tuple[Transform, Transform]:
@@ -262,8 +335,9 @@ def evaluate(
     """Return the mean loss and the accuracy of the images in `loader`."""
     model.eval()
     loss = right = count = 0.0
+    dtype = next(model.parameters()).dtype
     for images, labels in loader:
-        images, labels = images.to(device), labels.to(device)
+        images, labels = images.to(device, dtype), labels.to(device)
         scores = model(images)
         loss += float(criterion(scores, labels)) * len(labels)
         right += float((scores.argmax(dim=1) == labels).sum())
@@ -301,19 +375,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
 class Run:
     """A training as it stands: what a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.scheduler = make_scheduler(optimizer)
+    def __init__(self, model: nn.Module, processes: Processes) -> None:
+        self.model, self.processes = model, processes
+        self.shared = processes.share(model)
+        self.optimizer = make_optimizer(model)
+        self.scheduler = make_scheduler(self.optimizer)
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of this epoch: loss, right, images
         self.history: list[dict[str, float]] = []
 
-    def add(self, loss: Tensor, scores: Tensor, labels: Tensor) -> None:
-        """Count a batch."""
-        right = (scores.argmax(dim=1) == labels).sum()
-        batch = (float(loss) * len(labels), float(right), len(labels))
-        self.sums = [a + b for a, b in zip(self.sums, batch, strict=True)]
+    def add(self, loss: Tensor, right: Tensor, count: int, stop: bool) -> bool:
+        """Count a batch, `count` images of this process; return if any is to stop."""
+        batch = [float(loss) * count, float(right) * (count > 0), count, stop]
+        *sums, stops = self.processes.sum(batch)
+        self.sums = [a + b for a, b in zip(self.sums, sums, strict=True)]
         self.step += 1
+        return stops > 0
 
     def means(self) -> tuple[float, float]:
         """Return this epoch's mean loss and accuracy so far."""
@@ -321,28 +398,57 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """Return everything on which the rest of the training depends."""
+        weights, states = self.model.state_dict(), self.optimizer.state_dict()
+        if self.processes.sharded:
+            from torch.distributed.checkpoint import state_dict as whole
+
+            options = whole.StateDictOptions(full_state_dict=True, cpu_offload=True)
+            weights, states = whole.get_state_dict(
+                self.model, self.optimizer, options=options
+            )
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": weights,
+            "optimizer": states,
             "scheduler": self.scheduler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "sums": self.sums,
             "history": self.history,
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all(),
+            "random": self.processes.gather(torch.get_rng_state()),
+            "random_cuda": self.processes.gather(torch.cuda.get_rng_state_all()),
         }
+
+    def save(self, last: Path, best: Path | None = None) -> None:
+        """Write a checkpoint, and the weights alone if they are the best."""
+        state = self.state()
+        if self.processes.rank == 0:
+            if best:
+                save(state["model"], best)
+            save(state, last)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.processes.sharded:
+            from torch.distributed.checkpoint import state_dict as whole
+
+            whole.set_state_dict(
+                self.model,
+                self.optimizer,
+                model_state_dict=state["model"],
+                optim_state_dict=state["optimizer"],
+                options=whole.StateDictOptions(full_state_dict=True),
+            )
+        else:
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums, self.history = state["sums"], state["history"]
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"]:
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        if len(state["random"]) == self.processes.count:  # as many as there were
+            torch.set_rng_state(state["random"][self.processes.rank].cpu())
+            cuda = state["random_cuda"][self.processes.rank]
+            if len(cuda) == torch.cuda.device_count():
+                torch.cuda.set_rng_state_all([one.cpu() for one in cuda])
 
 
 class Log:
@@ -358,7 +464,6 @@ class Log:
 
     def add(self, record: dict[str, float]) -> None:
         """Add what an epoch came to."""
-        self.run.history.append(record)
         for key, value in record.items():
             self.events.add_scalar(key, value, int(record["epoch"]))
         self.events.flush()
@@ -390,8 +495,10 @@ def train(run: Run, arguments: argparse.Namespace, data: tuple[Any, Any, int]) -
     """Train to the end, a checkpoint an epoch; return False if interrupted before."""
     from tqdm import tqdm
 
-    device, folder = torch.device(arguments.device), arguments.output
-    batches = Batches(len(data[0]), arguments.batch_size, arguments.seed)
+    processes, folder = run.processes, arguments.output
+    device, first = processes.device, processes.rank == 0
+    mine = processes.rank, processes.count
+    batches = Batches(len(data[0]), arguments.batch_size, arguments.seed, *mine)
     held = Batches(len(data[1]), arguments.batch_size)
     loaders = [
         DataLoader(
@@ -407,33 +514,43 @@ def train(run: Run, arguments: argparse.Namespace, data: tuple[Any, Any, int]) -
             (data[1], make_transforms(False), held),
         )
     ]
-    precision = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[
-        arguments.precision
-    ]
+    precision = PRECISIONS[arguments.precision]
     scaler = torch.amp.GradScaler(device.type) if precision == torch.float16 else None
-    model: Any = torch.compile(run.model) if arguments.compile else run.model
-    log = Log(folder, run)
+    dtype = next(run.model.parameters()).dtype
+    model: Any = torch.compile(run.shared) if arguments.compile else run.shared
+    log = Log(folder, run) if first else None
+    hidden = None if first and sys.stderr.isatty() else True
     interrupted: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
     while run.epoch < arguments.epochs:
         batches.epoch, batches.first = run.epoch, run.step
         start, seen = time.perf_counter(), run.sums[2]
         title = f"epoch {run.epoch + 1}/{arguments.epochs}"
-        with tqdm(loaders[0], title, leave=False, disable=None) as bar:
-            for images, labels in bar:
-                images = images.to(device, non_blocking=True)
+        with tqdm(total=len(data[0]), desc=title, unit="image", disable=hidden) as bar:
+            bar.update(seen)
+            for images, labels in loaders[0]:
+                images = images.to(device, dtype, non_blocking=True)
                 labels = labels.to(device, non_blocking=True)
+                count, whole = batches.counts(run.step)
                 loss, scores = train_step(
-                    model, run.optimizer, images, labels, precision, scaler
+                    model,
+                    run.optimizer,
+                    images,
+                    labels,
+                    precision,
+                    scaler,
+                    share=count * processes.count / whole,
                 )
-                run.add(loss, scores, labels)
+                hits = (scores.argmax(dim=1) == labels).sum()
+                stop = run.add(loss, hits, count, bool(interrupted))
                 mean, right = run.means()
                 bar.set_postfix(loss=f"{mean:.4f}", accuracy=f"{right:.4f}")
-                if interrupted:
-                    save(run.state(), folder / "last.pt")
+                bar.update(whole)
+                if stop:
+                    run.save(folder / "last.pt")
                     return False
         speed = (run.sums[2] - seen) / (time.perf_counter() - start)
-        held_loss, accuracy = evaluate(model, loaders[1], device)
+        held_loss, accuracy = evaluate(run.model, loaders[1], device)
         record = {
             "epoch": run.epoch + 1,
             "loss": run.means()[0],
@@ -443,17 +560,18 @@ def train(run: Run, arguments: argparse.Namespace, data: tuple[Any, Any, int]) -
             "learning_rate": run.optimizer.param_groups[0]["lr"],
             "images_per_second": speed,
         }
-        print(*(f"{key} {value:.4g}" for key, value in record.items()), flush=True)
         best = max((r["validation_accuracy"] for r in run.history), default=-1.0)
-        log.add(record)
+        run.history.append(record)
+        if log:
+            print(*(f"{key} {value:.4g}" for key, value in record.items()), flush=True)
+            log.add(record)
         run.scheduler.step()
         run.epoch, run.step, run.sums = run.epoch + 1, 0, [0.0, 0.0, 0.0]
-        if accuracy > best:
-            save(run.model.state_dict(), folder / "best.pt")
-        save(run.state(), folder / "last.pt")
-        if interrupted:
+        run.save(folder / "last.pt", folder / "best.pt" if accuracy > best else None)
+        if processes.sum([bool(interrupted)])[0]:
             return bool(run.epoch == arguments.epochs)
-    log.close()
+    if log:
+        log.close()
     return True
 
 
@@ -468,28 +586,36 @@ def parse() -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--output", type=Path, default=Path("runs") / NAME, help="a folder")
     add("--resume", action="store_true", help="go on from OUTPUT/last.pt")
-    add("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    add("--precision", choices=PRECISIONS, default="fp32")
     add("--workers", type=int, default=0, help="processes that read images")
     add("--weights", type=Path, help="a safetensors file to begin with")
     add("--compile", action="store_true", help="by torch.compile")
+    add("--fsdp", action="store_true", help="share out the weights too, under torchrun")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse()
     last = arguments.output / "last.pt"
-    if last.exists() and not arguments.resume:
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        arguments.resume = last.exists()  # torchrun has started all of them again
+    elif last.exists() and not arguments.resume:
         sys.exit(f"{last} is there: --resume goes on from it, --output begins another")
+    processes = Processes(arguments.device, arguments.fsdp)
     try:
         data = read_data(arguments.data)
         torch.manual_seed(arguments.seed)
-        model = AlexNetTiny(num_classes=data[2]).to(arguments.device)
+        model = AlexNetTiny(num_classes=data[2]).to(processes.device)
         if arguments.weights:
             load_weights(model, arguments.weights)
-        model = model.to(memory_format=torch.channels_last)  # the faster, on CPUs too
-        run = Run(model, make_optimizer(model))
+        if not processes.sharded:  # what FSDP shares out has to be contiguous
+            model = model.to(memory_format=torch.channels_last)
+        if arguments.precision == "fp64":
+            model = model.double()
+        torch.manual_seed(hash((arguments.seed, processes.rank)))  # dropout's draws
+        run = Run(model, processes)
         if arguments.resume:
-            run.load(torch.load(last, map_location=arguments.device, weights_only=True))
+            run.load(torch.load(last, map_location="cpu", weights_only=True))
         arguments.output.mkdir(parents=True, exist_ok=True)
         whole = train(run, arguments, data)
     except DataError as error:
@@ -497,6 +623,13 @@ def main() -> None:
         sys.exit(str(error).rpartition("DataError: ")[2].strip())
     except OSError as error:
         sys.exit(f"{error.filename or arguments.output}: {error.strerror or error}")
+    except RuntimeError as error:
+        if processes.count == 1 or not re.search("gloo|nccl|peer", str(error), re.I):
+            raise
+        sys.exit(f"process {processes.rank}: another is gone: {error}".splitlines()[0])
+    finally:
+        if processes.count > 1:
+            distributed.destroy_process_group()
     if not whole:
         sys.exit(f"interrupted; --resume goes on from {last}")
 

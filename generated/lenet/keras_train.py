@@ -14,6 +14,7 @@ import gzip
 import json
 import math
 import os
+import re
 import signal
 import sys
 import time
@@ -65,7 +66,7 @@ def parts(
     for start in range(0, len(numbers), size):
         batch = numbers[start : start + size]
         padded = np.resize(batch, -(-len(batch) // devices) * devices)
-        weights = np.zeros(len(padded), np.float32)
+        weights = np.zeros(len(padded))
         weights[: len(batch)] = len(padded) / len(batch)
         found.append((padded[rank::ranks], weights[rank::ranks]))
     return found
@@ -231,6 +232,9 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+array = keras.ops.convert_to_numpy
+
+
 class Run:
     """A training as it stands: what a checkpoint holds."""
 
@@ -265,7 +269,7 @@ class Run:
             "sums": self.sums,
             "history": self.history,
         }
-        arrays = map(keras.ops.convert_to_numpy, self.variables())
+        arrays = map(array, self.variables())
         with whole(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, *arrays, run=json.dumps(values))
 
@@ -444,7 +448,7 @@ def train(
             "accuracy": run.means()[1],
             "validation_loss": held_loss,
             "validation_accuracy": accuracy,
-            "learning_rate": float(run.model.optimizer.learning_rate),
+            "learning_rate": float(array(run.model.optimizer.learning_rate)),
             "images_per_second": speed,
         }
         best = max((r["validation_accuracy"] for r in run.history), default=-1.0)
@@ -517,7 +521,8 @@ def main() -> None:
         _, told, message = str(error).partition("DataError: ")
         if told:
             sys.exit(message.splitlines()[0])
-        if devices.ranks == 1:
+        gone = "unavailable|connect|peer|aborted|deadline|heartbeat"
+        if devices.ranks == 1 or not re.search(gone, str(error), re.I):
             raise
         print(f"process {devices.rank}: another is gone: {error}", file=sys.stderr)
         os._exit(1)  # a clean end would wait for it
