@@ -438,6 +438,10 @@ def verify(
     check: Annotated[
         bool, typer.Option("--check", help="Run nothing; exit 1 if OUT/NAME/verify.json no longer stands.")
     ] = False,
+    distributed: Annotated[
+        int | None,
+        typer.Option(min=2, max=16, help="Compare trainings in as many processes with those in one, and nothing else."),
+    ] = None,
 ) -> None:
     """Run every target's code on the same weights and data; compare outputs, gradients, trainings and draws."""
     if check:
@@ -456,6 +460,8 @@ def verify(
     if len(set(names)) < 2 or len(set(names)) < len(names):
         _usage("--targets takes two different targets or more")
     graphs, status = _load(specs)
+    if distributed:
+        raise typer.Exit(max(status, _distributed(graphs, names, distributed, timeout)))
     if output and len(graphs) > 1:
         _usage("--output is one file: name one spec")
     if certify and quick:
@@ -570,6 +576,30 @@ def _python(word: str, names: list[str]) -> tuple[str, str]:
     if not equals or target not in names:
         _usage(f"--python is TARGET=PATH, for one of {', '.join(names)}, not {word!r}")
     return target, path
+
+
+def _distributed(graphs: list[Graph], names: list[str], processes: int, timeout: float) -> int:
+    """Print how trainings in many processes compare with those in one; return 1 if one parts or fails, 0 if none."""
+    from archspec.verify import WorkerError, Workers
+    from archspec.verify.distributed import ABLE, distributed
+
+    if unable := [name for name in names if name not in ABLE]:
+        _usage(f"--distributed is for {', '.join(ABLE)}, not for {unable[0]}")
+    status = 0
+    with progress() as show, Workers(names, timeout=timeout, progress=show) as workers:
+        for graph in graphs:
+            try:
+                for one in distributed(graph, workers, processes, timeout):
+                    print(f"{graph.name}: {one}")
+                    status = max(status, 0 if one.agrees else 1)
+            except SpecError as error:
+                status = max(status, _tell(error.diagnostics))
+            except ValueError as error:
+                _usage(str(error))
+            except WorkerError as error:
+                print(f"archspec: {graph.name}: {error}", file=sys.stderr)
+                status = max(status, 2 if error.missing else 1)
+    return status
 
 
 def _check_certificates(specs: list[Path], out: Path) -> int:

@@ -392,6 +392,22 @@ def race_epoch(images: str, labels: str, size: int, monitor: str, output: str) -
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
 
+# --- the checkpoint of a training program -----------------------------------------------------------------------------
+
+
+def checkpoint(path: str, output: str) -> dict[str, Any]:
+    """Write the weights and the optimizer's states of a training program's checkpoint to the .npz file `output`."""
+    import numpy as np
+    import torch
+
+    state = torch.load(path, weights_only=True)
+    arrays = {name: weight.numpy() for name, weight in state["model"].items()}
+    for number, states in state["optimizer"]["state"].items():
+        arrays.update({f"{key} {number}": v.numpy() for key, v in states.items() if isinstance(v, torch.Tensor)})
+    np.savez(output, **arrays)
+    return {}
+
+
 if __name__ == "__main__":
     protocol.serve(
         "torch",
@@ -408,5 +424,6 @@ if __name__ == "__main__":
             "race_begin": race_begin,
             "race_steps": race_steps,
             "race_epoch": race_epoch,
+            "checkpoint": checkpoint,
         },
     )

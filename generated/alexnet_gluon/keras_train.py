@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -295,17 +296,21 @@ class Run:
         own = [v for v in self.model.variables if id(v) not in metrics]
         return [*own, *self.model.optimizer.variables]
 
-    def save(self, path: Path) -> None:
-        """Write everything on which the rest of the training depends."""
+    def save(self, path: Path, first: bool = True) -> None:
+        """Write everything on which the rest of the training depends.
+
+        All processes read their variables, as JAX wants; only the first one writes.
+        """
         values = {
             "epoch": self.epoch,
             "step": self.step,
             "sums": self.sums,
             "history": self.history,
         }
-        arrays = map(array, self.variables())
-        with whole(path) as unfinished, unfinished.open("wb") as file:
-            np.savez(file, *arrays, run=json.dumps(values))
+        arrays = [array(variable) for variable in self.variables()]
+        if first:
+            with whole(path) as unfinished, unfinished.open("wb") as file:
+                np.savez(file, *arrays, run=json.dumps(values))
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
@@ -328,7 +333,6 @@ class Log:
 
     def add(self, record: dict[str, float]) -> None:
         """Add what an epoch came to."""
-        self.run.history.append(record)
         with self.events.as_default(step=int(record["epoch"])):
             for key, value in record.items():
                 self.summary.scalar(key, value)
@@ -452,6 +456,7 @@ def train(
     step, scores_of = devices.functions(run.model)
     log = Log(folder, run) if first else None
     hidden = None if first and sys.stderr.isatty() else True
+    scratch = tempfile.TemporaryDirectory()  # of what the other processes write
     interrupted: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
     while run.epoch < arguments.epochs:
@@ -471,8 +476,7 @@ def train(
                 bar.set_postfix(loss=f"{mean:.4f}", accuracy=f"{right:.4f}")
                 bar.update(now)
                 if interrupted:
-                    if first:
-                        run.save(folder / "last.npz")
+                    run.save(folder / "last.npz", first)
                     return False
         speed = (run.sums[2] - seen) / (time.perf_counter() - start)
         held_loss, accuracy = evaluate(run.model, scores_of, validation)
@@ -486,15 +490,16 @@ def train(
             "images_per_second": speed,
         }
         best = max((r["validation_accuracy"] for r in run.history), default=-1.0)
+        run.history.append(record)
         if log:
             print(*(f"{key} {value:.4g}" for key, value in record.items()), flush=True)
             log.add(record)
         run.epoch, run.step, run.sums = run.epoch + 1, 0, [0.0, 0.0, 0]
-        if log and accuracy > best:
-            with whole(folder / "best.weights.h5") as unfinished:
+        if accuracy > best:
+            own = folder if first else Path(scratch.name)
+            with whole(own / "best.weights.h5") as unfinished:
                 run.model.save_weights(unfinished)
-        if log:
-            run.save(folder / "last.npz")
+        run.save(folder / "last.npz", first)
         if interrupted:
             return run.epoch == arguments.epochs
     if log:
@@ -558,7 +563,8 @@ def main() -> None:
         gone = "unavailable|connect|peer|aborted|deadline|heartbeat"
         if devices.ranks == 1 or not re.search(gone, str(error), re.I):
             raise
-        print(f"process {devices.rank}: another is gone: {error}", file=sys.stderr)
+        why = next((line for line in str(error).splitlines() if line.strip()), "")
+        print(f"process {devices.rank}: another is gone: {why}", file=sys.stderr)
         os._exit(1)  # a clean end would wait for it
     if not finished:
         sys.exit(f"interrupted; --resume goes on from {last}")
