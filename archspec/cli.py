@@ -102,6 +102,12 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
+class Placement(StrEnum):
+    """How a network is placed on several devices."""
+
+    two_tower = "two-tower"
+
+
 class Target(StrEnum):
     """What code is generated for."""
 
@@ -320,6 +326,9 @@ def generate(
     target: Annotated[list[Target] | None, typer.Option(help="What for; all targets unless given.")] = None,
     out: Annotated[Path, typer.Option(help="Where: a folder for each spec is made in it.")] = Path("generated"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if what stands differs.")] = False,
+    placement: Annotated[
+        Placement | None, typer.Option(help="For torch too, on two devices as in the paper's figure 2.")
+    ] = None,
     diagnostics: Rendered = Rendering.text,
 ) -> None:
     """Write the network's code for each target."""
@@ -330,12 +339,16 @@ def generate(
     told: list[Diagnostic] = []
     graphs = _read(specs or [Path("specs")], told)
     targets = dict.fromkeys(t.value for t in target or Target)
+    if placement and "torch" not in targets:
+        _usage("--placement is for the target torch")
     files: dict[Path, str] = {}
     for graph in graphs:
         told += lints(graph)
         for name in targets:
             try:
                 texts = emit.files(graph, name)
+                if placement and name == "torch":
+                    texts |= {"torch_two_tower.py": emit.emit_towers(graph)}
             except SpecError as error:
                 told += error.diagnostics
                 continue

@@ -150,7 +150,7 @@ def altered(graph: Graph, node: Node, op: Op | None) -> Graph | None:
         new = op if old is node and op else old.op
         assert not isinstance(new, Input)
         try:
-            made[old] = _place(new, inputs)
+            made[old] = place(new, inputs)
         except ShapeError:
             return None
         nodes.append(made[old])
@@ -159,7 +159,7 @@ def altered(graph: Graph, node: Node, op: Op | None) -> Graph | None:
     return Graph(graph.spec, graph.source, graph.input, tuple(nodes))
 
 
-def _place(op: Op, inputs: tuple[Node, ...]) -> Node:
+def place(op: Op, inputs: tuple[Node, ...]) -> Node:
     """Return an op in its place; raise ShapeError where what it reads does not fit it."""
     shapes = tuple(node.output_shape for node in inputs)
     shape = op.output_shape(*shapes)
@@ -177,7 +177,7 @@ def _node(op: Op, inputs: tuple[Node, ...], source: Source, i: int) -> Node:
         message = f"{op.name}: {op.op} reads {count}, not {len(inputs)}{hint}"
         raise SpecError([source.error("inputs", message, ("layers", i, "from" if op.from_ else "op"))])
     try:
-        return _place(op, inputs)
+        return place(op, inputs)
     except ShapeError as fault:
         field = fault.field if fault.field and fault.field in source.data["layers"][i] else "op"
         raise SpecError([source.error(fault.code, f"{op.name}: {fault}", ("layers", i, field))]) from None

@@ -34,7 +34,11 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     [
         ("torch", "", ""),
         ("keras", "", ""),
-        ("torch", "        (loss * share).backward()", "        loss.backward()"),  # the last batch's parts are not of one size
+        (
+            "torch",
+            "        (loss * share).backward()",
+            "        loss.backward()",
+        ),  # the last batch's parts are not of one size
         ("keras", "= len(padded) / len(batch)", "= 1"),
         ("torch", "numbers[self.rank :: self.processes]", "numbers[: self.size // self.processes]"),  # the same in all
     ],

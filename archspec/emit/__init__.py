@@ -5,7 +5,7 @@ from archspec.emit.words import environment
 from archspec.graph import Graph
 from archspec.training import Training
 
-__all__ = ["TARGETS", "TRAINERS", "emit", "emit_training", "files", "flattened_maps"]
+__all__ = ["TARGETS", "TRAINERS", "emit", "emit_towers", "emit_training", "files", "flattened_maps"]
 
 TARGETS = {"torch": "torch_model.py", "keras": "keras_model.py", "numpy": "numpy_model.py"}
 TRAINERS = {"torch": "torch_train.py", "keras": "keras_train.py"}
@@ -22,6 +22,27 @@ def emit(graph: Graph, target: str) -> str:
 def emit_training(graph: Graph, target: str, recipe: Training) -> str:
     """Return the source text of a recipe's loss, optimizer and schedule for `target`, a key of TRAINERS."""
     return environment().get_template(f"{TRAINERS[target]}.jinja").render(net=Net(graph, target, recipe))
+
+
+def emit_towers(graph: Graph) -> str:
+    """Return the source text of a network on two devices, in PyTorch: see `emit.towers`.
+
+    Raises SpecError where it has no two halves.
+    """
+    from archspec.emit.towers import crossings, towers, whole_names
+
+    tower = towers(graph)
+    recipe = graph.spec.training
+    return (
+        environment()
+        .get_template("torch_two_tower.py.jinja")
+        .render(
+            net=Net(tower, "torch"),
+            crossings=crossings(tower),
+            whole=whole_names(tower),
+            batch=recipe.batch_size if recipe else 128,
+        )
+    )
 
 
 def files(graph: Graph, target: str) -> dict[str, str]:
