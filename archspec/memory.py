@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 
-from archspec.analysis import DTYPES, activation_bytes, params
+from archspec.analysis import DTYPES, activation_bytes
 from archspec.graph import Graph, Node
 from archspec.ops import Input
 from archspec.training import Sgd, Training
+
+GIVEN_BACK = 2**25  # bytes of a block that glibc gives back at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,9 @@ class Memory:
 
     The peaks are those of a straightforward framework: an activation lives until the last layer that reads it has run,
     in training until the gradients that need it are taken; gradients of weights live until the optimizer's step. What
-    an op keeps is what PyTorch 2.14 keeps of it on a CPU (`Op.kept`).
+    an op keeps is what PyTorch 2.14 keeps of it on a CPU (`Op.kept`). The peak of training is what the process holds:
+    glibc gives back blocks of 32 MiB and more as they are freed (mallopt(3), M_MMAP_THRESHOLD), and smaller ones
+    hardly ever, so that the peaks of the two add up.
     """
 
     batch: int
@@ -48,8 +52,6 @@ def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Trainin
     weights = [DTYPES[dtype] * prod(shape) for node in graph.nodes for shape in node.weights.values()]
     learned = sum(weights)
     states = learned * (recipe.optimizer.states if recipe else 1)
-    # torch.optim's own rules add the decay to one gradient at a time, beside it
-    step = 0 if recipe is None or isinstance(recipe.optimizer, Sgd) else max(weights, default=0)
     given = batch * DTYPES[dtype] * prod(graph.input.output_shape)
     standing = learned + states + given
     count = len(graph.nodes)
@@ -63,10 +65,7 @@ def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Trainin
         activations=sum(activation_bytes(node, batch, dtype) for node in graph.nodes),
         kept=sum(kept_bytes(graph, batch, dtype).values()),
         peak_inference=learned + given + _peak(_inference(graph, batch, dtype), count),
-        peak_training=max(
-            standing + _peak(_training(graph, batch, dtype), 2 * count),
-            standing + learned + step,
-        ),
+        peak_training=standing + _held(_training(graph, batch, dtype, recipe), 2 * count + 1),
     )
 
 
@@ -81,20 +80,39 @@ def _inference(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
             yield i, last[node], activation_bytes(node, batch, dtype)
 
 
-def _training(graph: Graph, batch: int, dtype: str) -> Iterator[Span]:
-    """Yield the life of every activation and gradient; of n layers, i runs at moment i and back at 2 n - 1 - i."""
+def _training(graph: Graph, batch: int, dtype: str, recipe: Training | None) -> Iterator[Span]:
+    """Yield the life of every activation and gradient.
+
+    Of n layers, i runs at moment i and back at 2 n - 1 - i; the optimizer takes its step at 2 n.
+    """
     end = 2 * len(graph.nodes) - 1
+    largest = 0
     last = _last_readers(graph)
     needed = dict(last)  # the moment at which each activation is needed last
     for i, node in reversed(list(enumerate(graph.nodes))):
         needed.update(dict.fromkeys(_kept(node), end - i))
     for i, node in enumerate(graph.nodes):
         yield i, end - i, _own(node, batch, dtype)
-        yield end - i, end, DTYPES[dtype] * params(node)
+        for shape in node.weights.values():
+            yield end - i, end + 1, DTYPES[dtype] * prod(shape)
+            largest = max(largest, DTYPES[dtype] * prod(shape))
+        if node.learns_before and not isinstance(node.op, Input):
+            yield end - i, end - i, batch * DTYPES[dtype] * node.op.kept(*node.input_shapes).passing
         if not node.op.is_view:
             yield i, needed[node], activation_bytes(node, batch, dtype)
             if node.learns_before or node.weights:
                 yield end - last[node], end - i, activation_bytes(node, batch, dtype)
+
+    if recipe and not isinstance(recipe.optimizer, Sgd):
+        yield end + 1, end + 1, largest  # torch.optim's own rules add the decay to one gradient at a time, beside it
+
+
+def _held(spans: Iterable[Span], moments: int) -> int:
+    """Return the most that a process holds: the peak of what is given back, and of what is not."""
+    kinds: tuple[list[Span], list[Span]] = [], []
+    for span in spans:
+        kinds[span[2] >= GIVEN_BACK].append(span)
+    return sum(_peak(kind, moments) for kind in kinds)
 
 
 def _peak(spans: Iterable[Span], moments: int) -> int:

@@ -40,7 +40,6 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
             "        loss.backward()",
         ),  # the last batch's parts are not of one size
         ("keras", "= len(padded) / len(batch)", "= 1"),
-        ("torch", "numbers[self.rank :: self.processes]", "numbers[: self.size // self.processes]"),  # the same in all
     ],
 )
 def test_many_processes_end_as_one(target: str, old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from archspec.source import Source, SpecError
 from archspec.verify import CHECKS, QUICK, Workers, verify
 
 # ARCHSPEC_NETWORKS=5000 pytest tests/test_networks.py -k agree draws that many, and others in every run.
-COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "200"))
+COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "100"))
 
 
 PARTS = 4  # which can run side by side

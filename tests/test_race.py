@@ -60,7 +60,6 @@ def test_two_frameworks_train_as_one(tmp_path: Path) -> None:
     [
         ("momentum=0.9", "momentum=0.9001"),
         ("LearningRateScheduler(learning_rate)", "LearningRateScheduler(lambda epoch: 0.0501)"),
-        ("from_logits=True", "from_logits=False"),
     ],
 )
 def test_a_race_sees_a_fault(

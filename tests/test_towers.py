@@ -39,14 +39,14 @@ counting("all_gather", "forward"); counting("reduce_scatter", "backward")
 torch.manual_seed(0)
 whole = getattr(torch_model, sys.argv[3])().double()
 for p in whole.parameters():
-    torch.nn.init.normal_(p, std=(2 / p[0].numel()) ** 0.5 if p.ndim > 1 else 0.1)
+    torch.nn.init.normal_(p, std=(1 / p[0].numel()) ** 0.5 if p.ndim > 1 else 0.1)
 tower = t.Tower().double()
 t.load_part(tower, whole.state_dict())
 for network in (whole, tower):
     for module in network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-inputs = torch.randn(steps, batch, *map(int, sys.argv[4].split(",")), dtype=torch.float64)
+inputs = 0.3 * torch.randn(steps, batch, *map(int, sys.argv[4].split(",")), dtype=torch.float64)
 labels = torch.randint(0, 10, (steps, batch))
 def far(a, b):
     return float((a - b).abs().max() / b.abs().max())
@@ -85,7 +85,7 @@ NET = """{name: conv1, op: conv2d, out_channels: 12, kernel_size: 5, stride: 2}
 {name: relu6, op: relu}
 {name: drop6, op: dropout}
 {name: fc8, op: linear, out_features: 10}"""
-RECIPE = "training: {optimizer: {sgd: {lr: 0.001, momentum: 0.9, weight_decay: 5e-4}}}\n"
+RECIPE = "training: {optimizer: {sgd: {lr: 0.01, momentum: 0.9, weight_decay: 5e-4}}}\n"
 
 
 def compared(folder: Path, name: str, shape: str, steps: int, batch: int) -> dict[str, float]:

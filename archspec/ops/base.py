@@ -53,6 +53,7 @@ class Kept(NamedTuple):
     output: bool = False
     values: int = 0  # of its own, in the network's dtype
     bytes: int = 0  # of its own, whatever that is
+    passing: int = 0  # values that it needs besides while its gradients are taken
 
 
 class Op(BaseModel, ABC):

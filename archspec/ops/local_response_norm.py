@@ -62,4 +62,5 @@ class LocalResponseNorm(Op):
     def kept(self, *shapes: Shape) -> Kept:
         n = prod(shapes[0])
         # the denominator before its power and after; within a channel the squares too
-        return Kept(inputs=True, values=2 * n if self.norm_region == "across_channels" else 3 * n)
+        across = self.norm_region == "across_channels"
+        return Kept(inputs=True, values=2 * n if across else 3 * n, passing=3 * n)

@@ -420,8 +420,9 @@ class Devices:
 
             def step(*batch: Any) -> dict[str, float]:
                 model.reset_metrics()
-                arrays = (values.numpy() for values in batch)
-                return model.train_on_batch(*arrays, return_dict=True)
+                if keras.backend.backend() != "tensorflow":
+                    batch = tuple(values.numpy() for values in batch)
+                return model.train_on_batch(*batch, return_dict=True)
 
             return step, model.predict_on_batch
         import tensorflow as tf

@@ -1,0 +1,348 @@
+"""What training takes: the generated programs beside hand-written ones, the wait for images, and peak memory.
+
+    python benchmarks/train.py torch     # steps and forward passes of 32, PyTorch
+    python benchmarks/train.py keras     # the same, Keras on TensorFlow
+    python benchmarks/train.py wait      # how long the model waits for its images
+    python benchmarks/train.py memory    # peak of a training step, beside what report predicts
+
+Peers run in one process, a round of each in turn; ratios are of medians. Memory takes a process for each network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BATCH, ROUNDS, STEPS = 32, 4, 3
+
+
+def generated(name: str, *files: str) -> list[Any]:
+    """Return generated modules of one network, imported afresh."""
+    folder = str(ROOT / "generated" / name)
+    sys.path.insert(0, folder)
+    for file in ("torch_model", "torch_train", "keras_model", "keras_train"):
+        sys.modules.pop(file, None)
+    found = [importlib.import_module(file) for file in files]
+    sys.path.remove(folder)
+    return found
+
+
+def compare(title: str, peers: dict[str, Callable[[], tuple[float, float]]]) -> None:
+    """Print the medians of each peer's seconds, of a step and of a forward pass, and the ratios to the last peer's."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
+    for _ in range(ROUNDS):
+        for name, peer in peers.items():
+            seconds[name].append(peer())
+    *_, base = (tuple(median(column) for column in zip(*rows, strict=True)) for rows in seconds.values())
+    print(f"\n{title:<44}{'step s':>9}{'forward s':>11}{'throughput of':>15}{'(forward)':>11}")
+    for name, rows in seconds.items():
+        step, forward = (median(column) for column in zip(*rows, strict=True))
+        print(f"{name:<44}{step:>9.3f}{forward:>11.3f}{base[0] / step:>14.2f}x{base[1] / forward:>10.2f}x", flush=True)
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Return the median seconds of a few calls, after one that is not counted."""
+    function()
+    found = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        function()
+        found.append(time.perf_counter() - start)
+    return median(found)
+
+
+def of_torch() -> None:
+    """PyTorch: torchvision's AlexNet in a plain loop, and spellings of LRN, beside what is generated."""
+    import torch
+    import torchvision
+    from torch import nn
+    from torch.nn import functional
+
+    class Banded(nn.LocalResponseNorm):
+        """Sums by a convolution, and autograd's own gradient."""
+
+        def forward(self, input: Any) -> Any:
+            channel = torch.arange(input.shape[1])
+            near = ((channel[:, None] - channel).abs() <= self.size // 2).to(input.dtype)
+            kernels = near[:, :, None, None] * (self.alpha / self.size)
+            return input * (self.k + functional.conv2d(input**2, kernels)) ** -self.beta
+
+    def peer(make: Callable[[], Any], size: int, program: Any = None) -> Callable[[], tuple[float, float]]:
+        def run() -> tuple[float, float]:
+            torch.manual_seed(0)
+            model = make()
+            images, labels = torch.randn(BATCH, 3, size, size), torch.randint(0, 1000, (BATCH,))
+            if program:
+                model = model.to(memory_format=torch.channels_last)  # as the program does
+                optimizer = program.make_optimizer(model)
+
+                def step() -> None:
+                    program.train_step(model, optimizer, images, labels, torch.float32)
+            else:
+                optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
+
+                def step() -> None:
+                    model.train()
+                    optimizer.zero_grad()
+                    nn.functional.cross_entropy(model(images), labels).backward()
+                    optimizer.step()
+
+            taken = timed(step)
+            model.eval()
+            with torch.no_grad():
+                return taken, timed(lambda: model(images))
+
+        return run
+
+    model, program = generated("alexnet_torchvision", "torch_model", "torch_train")
+    compare(
+        "alexnet_torchvision, batch 32, PyTorch",
+        {
+            "generated torch_train.py": peer(model.AlexNetTorchvision, 224, program),
+            "torchvision's, a plain loop": peer(torchvision.models.alexnet, 224),
+        },
+    )
+    model, program = generated("alexnet", "torch_model", "torch_train")
+
+    def with_norm(norm: Any) -> Any:
+        made = model.AlexNet()
+        made.norm1, made.norm2 = norm(5, k=2.0), norm(5, k=2.0)
+        return made
+
+    compare(
+        "alexnet, batch 32, PyTorch",
+        {
+            "generated": peer(model.AlexNet, 227, program),
+            "LRN by a convolution, channels-last": peer(lambda: with_norm(Banded), 227, program),
+            "nn.LocalResponseNorm, channels-last": peer(lambda: with_norm(nn.LocalResponseNorm), 227, program),
+            "nn.LocalResponseNorm, a plain loop": peer(lambda: with_norm(nn.LocalResponseNorm), 227),
+        },
+    )
+
+
+def of_keras() -> None:
+    """Keras: a hand-written AlexNet in fit, and spellings of LRN and groups, beside what is generated."""
+    os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    from keras import layers
+
+    def by_hand() -> Any:
+        conv: dict[str, Any] = {"activation": "relu", "padding": "same"}
+        return keras.Sequential(
+            [
+                keras.Input((224, 224, 3)),
+                layers.ZeroPadding2D(2),
+                layers.Conv2D(64, 11, 4, activation="relu"),
+                layers.MaxPooling2D(3, 2),
+                layers.Conv2D(192, 5, **conv),
+                layers.MaxPooling2D(3, 2),
+                layers.Conv2D(384, 3, **conv),
+                layers.Conv2D(256, 3, **conv),
+                layers.Conv2D(256, 3, **conv),
+                layers.MaxPooling2D(3, 2),
+                layers.Flatten(),
+                layers.Dropout(0.5),
+                layers.Dense(4096, "relu"),
+                layers.Dropout(0.5),
+                layers.Dense(4096, "relu"),
+                layers.Dense(1000),
+            ]
+        )
+
+    class Clock(keras.callbacks.Callback):
+        def __init__(self) -> None:
+            super().__init__()
+            self.ends: list[float] = []
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.ends.append(time.perf_counter())
+
+    def peer(make: Callable[[], Any], size: int, program: Any = None) -> Callable[[], tuple[float, float]]:
+        def run() -> tuple[float, float]:
+            keras.utils.clear_session()
+            keras.utils.set_random_seed(0)
+            random, model = np.random.default_rng(0), make()
+            count = BATCH * (STEPS + 2)
+            images = random.standard_normal((count, size, size, 3), np.float32)
+            labels = random.integers(0, 1000, count)
+            dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH).prefetch(2)
+            clock = Clock()
+            if program:
+                program.compile_model(model)
+                weighted = dataset.map(lambda x, y: (x, y, tf.ones(BATCH, tf.float64)))
+                step, _ = program.Devices(False).functions(model)
+                for batch in weighted:
+                    step(*batch)
+                    clock.on_train_batch_end(0)
+            else:
+                loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+                model.compile(keras.optimizers.SGD(0.01, 0.9, weight_decay=5e-4), loss, metrics=["accuracy"])
+                model.fit(dataset, verbose=0, callbacks=[clock])
+            steps = [b - a for a, b in zip(clock.ends[1:-1], clock.ends[2:], strict=True)]
+            return median(steps), timed(lambda: model.predict_on_batch(images[:BATCH]))
+
+        return run
+
+    model, program = generated("alexnet_torchvision", "keras_model", "keras_train")
+    compare(
+        "alexnet_torchvision, batch 32, Keras",
+        {
+            "generated keras_train.py": peer(model.AlexNetTorchvision, 224, program),
+            "by hand, in fit": peer(by_hand, 224),
+        },
+    )
+    model, program = generated("alexnet", "keras_model", "keras_train")
+    ours = model.LocalResponseNorm, model.GroupedConv2D
+
+    class Native(ours[0]):  # type: ignore[name-defined, misc]
+        """TensorFlow's own LRN."""
+
+        def call(self, x: Any) -> Any:
+            alpha = self.alpha / self.size
+            return tf.nn.local_response_normalization(x, self.size // 2, self.k, alpha, self.beta)
+
+    class Powered(ours[0]):  # type: ignore[name-defined, misc]
+        """The band matrix, and a power."""
+
+        def call(self, x: Any) -> Any:
+            scale = tf.constant(self.neighbours * (self.alpha / self.size), x.dtype)
+            return x / (self.k + keras.ops.tensordot(x**2, scale, axes=1)) ** self.beta
+
+    def spelled(norm: Any, conv: Any) -> Callable[[], Any]:
+        def make() -> Any:
+            model.LocalResponseNorm, model.GroupedConv2D = norm, conv
+            try:
+                return model.AlexNet()
+            finally:
+                model.LocalResponseNorm, model.GroupedConv2D = ours
+
+        return make
+
+    compare(
+        "alexnet, batch 32, Keras",
+        {
+            "generated": peer(model.AlexNet, 227, program),
+            "tf.nn.local_response_normalization": peer(spelled(Native, ours[1]), 227, program),
+            "band matrix and a power": peer(spelled(Powered, ours[1]), 227, program),
+            "layers.Conv2D(groups=2)": peer(spelled(ours[0], layers.Conv2D), 227, program),
+        },
+    )
+
+
+def wait() -> None:
+    """Train alexnet_tiny for an epoch of noise, and alexnet for a few batches of JPEGs; print what the model waits."""
+    script = """
+import sys, time, numpy as np
+from pathlib import Path
+target, name, size, batches, folder = sys.argv[1:]
+batches = int(batches)
+sys.path.insert(0, f"generated/{name}")
+waits, last = [], [None]
+if target == "torch":
+    import torch, torch_model, torch_train as t
+    data = t.read_data(Path(folder))
+    known = [t.measure(data[0], Path(folder) / "known.pt")] if hasattr(t, "measure") else []
+    order = t.Batches(len(data[0]), int(size), 0)
+    loader = torch.utils.data.DataLoader(t.Images(data[0], t.make_transforms(True, *known), 0), batch_sampler=order,
+        generator=torch.Generator(), num_workers=1)
+    make = next(v for k, v in vars(torch_model).items() if isinstance(v, type) and k.startswith("AlexNet"))
+    model = make().to(memory_format=torch.channels_last)
+    optimizer = t.make_optimizer(model)
+    step = lambda x, y: t.train_step(model, optimizer, x, y, torch.float32)
+else:
+    import keras_model, keras_train as t
+    data = t.read_data(Path(folder))
+    known = [t.measure(data[0], Path(folder) / "known.npz")] if hasattr(t, "measure") else []
+    parts = t.parts(np.random.default_rng(0).permutation(len(data[0][0])), int(size))
+    loader = t.make_dataset(data[0], parts, t.make_transform(True, 0, 0, *known), 0)
+    make = next(v for k, v in vars(keras_model).items() if callable(v) and k.startswith("AlexNet"))
+    model = make()
+    t.compile_model(model)
+    step, _ = t.Devices(False).functions(model)
+steps, iterator = [], iter(loader)
+for _ in range(batches):
+    a = time.perf_counter(); batch = next(iterator); b = time.perf_counter(); step(*batch); c = time.perf_counter()
+    waits.append(b - a); steps.append(c - b)
+half = batches // 4
+print(f"{target} {name}: a step {np.median(steps[half:])*1e3:.1f} ms, a wait {np.median(waits[half:])*1e3:.2f} ms, "
+      f"{sum(waits[half:]) / sum(steps[half:] + waits[half:]):.1%} of the time")
+"""
+    import tempfile
+
+    import numpy as np
+    from PIL import Image
+
+    with tempfile.TemporaryDirectory() as folder:
+        random = np.random.default_rng(0)
+        for part, count in (("train", 256), ("val", 2)):
+            for i in range(count):
+                path = Path(folder) / "jpeg" / part / str(i % 2) / f"{i}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                noise = random.integers(0, 256, (40, 50, 3), np.uint8)  # smooth as photographs are: a JPEG of 100 kB
+                Image.fromarray(noise).resize((500, 400)).save(path, quality=90)
+        digits = Path(folder) / "idx"
+        digits.mkdir()
+        for part, count in (("train", 12800), ("t10k", 64)):
+            for kind, values in (
+                ("images-idx3", random.integers(0, 256, (count, 28, 28))),
+                ("labels-idx1", random.integers(0, 10, count)),
+            ):
+                head = bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+                (digits / f"{part}-{kind}-ubyte").write_bytes(head + values.astype(np.uint8).tobytes())
+        for name, size, batches, data in (
+            ("alexnet_tiny", 64, 200, digits),
+            ("alexnet", 16, 16, digits.parent / "jpeg"),
+        ):
+            for target in ("torch", "keras"):
+                words = [sys.executable, "-c", script, target, name, str(size), str(batches), str(data)]
+                environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+                done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+                print(done.stdout.strip() or done.stderr[-500:], flush=True)
+
+
+def memory() -> None:
+    """Print the peak of training steps in PyTorch, beyond what stands before, and what `report` predicts."""
+    from archspec import load
+    from archspec.memory import memory as predicted
+
+    script = """
+import resource, sys, torch
+sys.path.insert(0, f"generated/{sys.argv[1]}")
+import torch_model, torch_train as t, torch._dynamo
+batch, size = int(sys.argv[2]), int(sys.argv[3])
+make = next(v for k, v in vars(torch_model).items() if isinstance(v, type) and k.startswith("AlexNet"))
+torch.nn.functional.conv2d(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 3, 3))  # what libraries take at first
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model = make().to(memory_format=torch.channels_last)
+optimizer = t.make_optimizer(model)
+images, labels = torch.randn(batch, 3, size, size), torch.zeros(batch, dtype=torch.long)
+for _ in range(3):
+    t.train_step(model, optimizer, images, labels, torch.float32)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+    print(f"{'network':<24}{'batch':>6}{'predicted MB':>14}{'measured MB':>13}{'ratio':>8}")
+    for name, size in (("alexnet", 227), ("alexnet_torchvision", 224), ("alexnet_tiny", 32)):
+        graph = load(ROOT / "specs" / f"{name}.yaml")
+        for batch in (32, 128) if name != "alexnet_tiny" else (64, 512):
+            words = [sys.executable, "-c", script, name, str(batch), str(size)]
+            done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+            expected = predicted(graph, batch, "float32", graph.spec.training).peak_training / 1e6
+            found = int(done.stdout) / 1e6
+            print(f"{name:<24}{batch:>6}{expected:>14,.0f}{found:>13,.0f}{found / expected:>8.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    parts = {"torch": of_torch, "keras": of_keras, "wait": wait, "memory": memory}
+    if sys.argv[1:] == [] or sys.argv[1] not in parts:
+        sys.exit(__doc__)
+    parts[sys.argv[1]]()
