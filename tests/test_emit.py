@@ -59,7 +59,7 @@ def test_generated_pytorch_passes_mypy_strict(generated: Path, tmp_path: Path) -
 
 
 # What a training program uses of Python's own, and of the field's: read where they are needed.
-PROGRAM = set("argparse collections contextlib gzip json math os pathlib re signal sys tempfile time types typing".split()) | {
+PROGRAM = set("argparse collections contextlib gzip json math os pathlib re signal sys time types typing".split()) | {
     "PIL", "matplotlib", "sklearn", "torchvision", "tqdm",
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -103,6 +104,8 @@ def test_a_run_resumes_exactly(tmp_path: Path) -> None:
     assert [record["learning_rate"] for record in log] == pytest.approx([0.05] * 3 + [0.005] * 3)
     assert (tmp_path / "whole" / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "whole" / "events").iterdir())
+    with np.load(tmp_path / "whole" / "best.npz") as best:
+        assert [best[name].shape for name in best] == [(3, 3, 1, 16), (16,), (1024, 10), (10,)]
     assert not [p for p in (tmp_path / "whole").iterdir() if p.name.startswith(".")]
 
 
@@ -155,3 +158,17 @@ np.savez("drawn.npz", *(batches[0][0].numpy() for batches in drawn))
     status, _, said = ended(start(path, "--data", tmp_path / "data", "--output", tmp_path / "bad"))
     assert status == 1
     assert said.splitlines()[-1].startswith(f"{broken} cannot be read as an image: "), said
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """A checkpoint that cannot be written is an error in a line, and nothing unfinished is left."""
+    path = program(tmp_path)
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    status, _, said = ended(start(path, "--output", tmp_path / "full", "--epochs", "1", preexec_fn=full))
+    assert status == 1, said
+    assert said.splitlines()[-1].endswith("File too large"), said
+    assert "Traceback" not in said
+    assert not [one for one in (tmp_path / "full").iterdir() if one.is_file() and one.suffix == ".npz"]

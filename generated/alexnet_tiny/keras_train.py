@@ -18,7 +18,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -279,6 +278,12 @@ def whole(path: Path) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
+def write(path: Path, arrays: list[np.ndarray], **more: Any) -> None:
+    """Write arrays to a file, whole or not at all."""
+    with whole(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, *arrays, **more)
+
+
 array = keras.ops.convert_to_numpy
 
 
@@ -324,8 +329,7 @@ class Run:
         }
         arrays = [array(variable) for variable in self.variables()]
         if first:
-            with whole(path) as unfinished, unfinished.open("wb") as file:
-                np.savez(file, *arrays, run=json.dumps(values))
+            write(path, arrays, run=json.dumps(values))
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
@@ -472,7 +476,6 @@ def train(
     step, scores_of = devices.functions(run.model)
     log = Log(folder, run) if first else None
     hidden = None if first and sys.stderr.isatty() else True
-    scratch = tempfile.TemporaryDirectory()  # of what the other processes write
     interrupted: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: interrupted.append(number))
     while run.epoch < arguments.epochs:
@@ -515,9 +518,9 @@ def train(
         run.scheduler.on_epoch_end(run.epoch, logs)
         run.epoch, run.step, run.sums = run.epoch + 1, 0, [0.0, 0.0, 0]
         if accuracy > best:
-            own = folder if first else Path(scratch.name)
-            with whole(own / "best.weights.h5") as unfinished:
-                run.model.save_weights(unfinished)
+            weights = [array(weight) for weight in run.model.weights]
+            if first:  # model.set_weights(np.load("best.npz").values())
+                write(folder / "best.npz", weights)
         run.save(folder / "last.npz", first)
         if interrupted:
             return run.epoch == arguments.epochs
@@ -572,13 +575,12 @@ def main() -> None:
             finished = train(run, arguments, data[:2], devices)
     except DataError as error:
         sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"{error.filename or arguments.output}: {error.strerror or error}")
     except Exception as error:
-        # What reads images hides its errors in TensorFlow's.
-        _, told, message = str(error).partition("DataError: ")
-        if told:
-            sys.exit(message.splitlines()[0])
+        hidden = re.search("DataError: (.*)", str(error))  # in one of TensorFlow's
+        if hidden:
+            sys.exit(hidden[1])
+        if isinstance(error, OSError):
+            sys.exit(f"{error.filename or arguments.output}: {error.strerror or error}")
         gone = "unavailable|connect|peer|aborted|deadline|heartbeat"
         if devices.ranks == 1 or not re.search(gone, str(error), re.I):
             raise

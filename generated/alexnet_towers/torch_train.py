@@ -443,10 +443,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
 class Run:
     """A training as it stands: what a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, processes: Processes) -> None:
+    def __init__(
+        self, model: nn.Module, processes: Processes, precision: torch.dtype
+    ) -> None:
         self.model, self.processes = model, processes
         self.shared = processes.share(model)
         self.optimizer = make_optimizer(model)
+        self.scaler: torch.amp.GradScaler | None = None
+        if precision == torch.float16:
+            self.scaler = torch.amp.GradScaler(processes.device.type)
         self.scheduler = make_scheduler(self.optimizer)
         self.epoch = self.step = 0
         self.sums = [0.0, 0.0, 0.0]  # of this epoch: loss, right, images
@@ -477,6 +482,7 @@ class Run:
         return {
             "model": weights,
             "optimizer": states,
+            "scaler": self.scaler.state_dict() if self.scaler else {},
             "scheduler": self.scheduler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
@@ -510,6 +516,8 @@ class Run:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.sums, self.history = state["sums"], state["history"]
         if len(state["random"]) == self.processes.count:  # as many as there were
@@ -584,7 +592,6 @@ def train(run: Run, arguments: argparse.Namespace, data: tuple[Any, Any, int]) -
         )
     ]
     precision = PRECISIONS[arguments.precision]
-    scaler = torch.amp.GradScaler(device.type) if precision == torch.float16 else None
     dtype = next(run.model.parameters()).dtype
     model: Any = torch.compile(run.shared) if arguments.compile else run.shared
     log = Log(folder, run) if first else None
@@ -607,7 +614,7 @@ def train(run: Run, arguments: argparse.Namespace, data: tuple[Any, Any, int]) -
                     images,
                     labels,
                     precision,
-                    scaler,
+                    run.scaler,
                     share=count * processes.count / whole,
                 )
                 hits = (scores.argmax(dim=1) == labels).sum()
@@ -682,7 +689,7 @@ def main() -> None:
         if arguments.precision == "fp64":
             model = model.double()
         torch.manual_seed(hash((arguments.seed, processes.rank)))  # dropout's draws
-        run = Run(model, processes)
+        run = Run(model, processes, PRECISIONS[arguments.precision])
         if arguments.resume:
             run.load(torch.load(last, map_location="cpu", weights_only=True))
         arguments.output.mkdir(parents=True, exist_ok=True)
