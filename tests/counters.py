@@ -25,7 +25,12 @@ def main() -> None:
     size = (1, *map(int, shape))
 
     def fresh() -> Any:
-        return getattr(module, name)().eval()
+        model = getattr(module, name)().eval()
+        for word, layer in list(model.named_children()):
+            if isinstance(layer, torch.nn.LocalResponseNorm):  # what the tools know, in place of the faster spelling
+                norm = torch.nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
+                setattr(model, word, norm.eval())
+        return model
 
     def fvcore() -> int:
         from fvcore.nn import FlopCountAnalysis

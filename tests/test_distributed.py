@@ -123,7 +123,7 @@ def test_torchrun_starts_again_from_the_checkpoint(tmp_path: Path) -> None:
         (tmp_path / "torch_model.py").read_text().replace("nn.Dropout(0.2)", "nn.Dropout(0.0)")
     )
     alone = start(path, *words, "--output", tmp_path / "one", env=ONE_THREAD)
-    command = torchrun(path, "--max-restarts", 1, *words, "--output", tmp_path / "two")
+    command = torchrun(path, "--max-restarts", 3, *words, "--output", tmp_path / "two")
     pair = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(tmp_path / "two" / "last.pt", pair)
     os.kill(next(number for number, rank in ranks(tmp_path / "two") if rank == "1"), 9)

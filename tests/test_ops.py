@@ -204,7 +204,8 @@ def test_every_op_has_its_files() -> None:
     beside = {p.stem for p in (ROOT / "archspec" / "ops").glob("*.py")} - {"__init__", "base", "input"}
 
     assert set(OPS) == beside
-    assert set(OPS) == {p.stem for p in (ROOT / "templates" / "ops").glob("*.jinja")}
+    of_placements = {"gather", "tower_response_norm"}  # no words of the language: see archspec/emit/towers.py
+    assert set(OPS) | of_placements == {p.stem for p in (ROOT / "templates" / "ops").glob("*.jinja")}
     assert set(OPS) == {p.stem for p in OP_SPECS}
     assert {name: model.__name__ for name, model in OPS.items()} == {
         name: "".join(word.capitalize() for word in name.split("_")) for name in OPS

@@ -161,12 +161,12 @@ def test_ctrl_c_ends_after_the_batch(whole: tuple[Path, Path], tmp_path: Path) -
     steps = 0
     original = module(path).train_step
 
-    def interrupted(*words: Any) -> Any:
+    def interrupted(*words: Any, **more: Any) -> Any:
         nonlocal steps
         steps += 1
         if steps == 30:
             signal.raise_signal(signal.SIGINT)
-        return original(*words)
+        return original(*words, **more)
 
     said = run(path, "--output", tmp_path, step=interrupted)
     stopped = state(tmp_path)

@@ -563,8 +563,8 @@ def main() -> None:
             sys.exit(hidden[1])
         if isinstance(error, OSError):
             sys.exit(f"{error.filename or arguments.output}: {error.strerror or error}")
-        gone = "unavailable|connect|peer|aborted|deadline|heartbeat"
-        if devices.ranks == 1 or not re.search(gone, str(error), re.I):
+        gone = "(?i)unavailable|connect|peer|aborted|deadline|heartbeat"
+        if devices.ranks == 1 or not re.search(gone, str(error)):
             raise
         why = next((line for line in str(error).splitlines() if line.strip()), "")
         print(f"process {devices.rank}: another is gone: {why}", file=sys.stderr)

@@ -354,7 +354,10 @@ class Run:
     """A training as it stands: what a checkpoint holds."""
 
     def __init__(
-        self, model: nn.Module, processes: Processes, precision: torch.dtype
+        self,
+        model: nn.Module,
+        processes: Processes,
+        precision: torch.dtype,
     ) -> None:
         self.model, self.processes = model, processes
         self.shared = processes.share(model)
@@ -609,7 +612,7 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"{error.filename or arguments.output}: {error.strerror or error}")
     except RuntimeError as error:
-        if processes.count == 1 or not re.search("gloo|nccl|peer", str(error), re.I):
+        if processes.count == 1 or not re.search("(?i)gloo|nccl|peer", str(error)):
             raise
         sys.exit(f"process {processes.rank}: another is gone: {error}".splitlines()[0])
     finally:
