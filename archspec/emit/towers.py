@@ -6,7 +6,7 @@ from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
 
 from archspec.graph import Graph, Node, place
-from archspec.ops import Op, Shape, ShapeError
+from archspec.ops import Op, Shape
 from archspec.ops.base import Counts, Kept, Weights
 from archspec.ops.local_response_norm import LocalResponseNorm
 from archspec.source import SpecError
@@ -153,4 +153,4 @@ def whole_names(tower: Graph) -> list[str]:
     return [f"{scores.name}.{kind}" for kind in scores.weights]
 
 
-__all__ = ["Crossing", "ShapeError", "crossings", "towers", "whole_names"]
+__all__ = ["Crossing", "crossings", "towers", "whole_names"]

@@ -17,7 +17,7 @@ from archspec.emit import TARGETS, TRAINERS, emit, emit_training
 from archspec.graph import Graph, altered
 from archspec.verify.arrays import distance
 from archspec.verify.data import RECIPE
-from archspec.verify.workers import WorkerError, Workers
+from archspec.verify.workers import WorkerError, Workers, kind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ def distributed(graph: Graph, workers: Workers, processes: int, timeout: float) 
         room = Path(folder)
         _write_images(room / "data", min(10, graph.output.output_shape[0]))
         for target in workers.targets:
-            word = target.partition("-")[0]
+            word = kind(target)
             (room / target).mkdir()
             for name, text in (
                 (TARGETS[word], emit(quiet, word)),
@@ -130,7 +130,7 @@ def _train(target: str, room: Path, output: Path, count: int, timeout: float) ->
             own = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})}
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, **own}
         environment |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        program = str(room / target / TRAINERS[target.partition("-")[0]])
+        program = str(room / target / TRAINERS[kind(target)])
         more = ["--distribute"] if count > 1 and target != "torch" else []
         log = (room / f"{target}-{count}-{rank}.log").open("w+")
         command = [sys.executable, program, *words, *more]
