@@ -138,6 +138,27 @@ def test_torchrun_starts_again_from_the_checkpoint(tmp_path: Path) -> None:
         assert float((weight - two["model"][key]).abs().max()) < 1e-12
 
 
+def test_weights_that_are_shared_out_end_as_whole_ones(tmp_path: Path) -> None:
+    """An epoch under --fsdp in two processes and one in one process, resumed from it, are two in one."""
+    path = program(tmp_path)
+    model = tmp_path / "torch_model.py"
+    model.write_text(model.read_text().replace("nn.Dropout(0.2)", "nn.Dropout(0.0)"))
+    words = ("--precision", "fp64", "--output")
+    alone = start(path, *words, tmp_path / "one", "--epochs", 2, env=ONE_THREAD)
+    command = torchrun(path, "--max-restarts", 0, "--fsdp", *words, tmp_path / "two", "--epochs", 1)
+    pair = subprocess.run(command, env=ONE_THREAD, capture_output=True, text=True, timeout=200)
+    assert pair.returncode == 0, pair.stderr
+    resumed = start(path, *words, tmp_path / "two", "--epochs", 2, "--resume", env=ONE_THREAD)
+    for process in (alone, resumed):
+        assert process.wait(200) == 0, process.communicate()
+        process.communicate()
+    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+
+    assert [record["epoch"] for record in two["history"]] == [1, 2]
+    for key, weight in one["model"].items():
+        assert float((weight - two["model"][key]).abs().max()) < 1e-12
+
+
 @pytest.mark.parametrize("target", ["torch", "keras"])
 def test_one_killed_process_ends_the_others(target: str, tmp_path: Path) -> None:
     """What is left says that another is gone, and does not wait."""

@@ -345,9 +345,7 @@ def read(epoch: int, first: int, count: int, size: int, output: str) -> dict[str
 
 def race_begin(model: str, train: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
     """Make the network, with the canonical weights, and all that trains it."""
-    import torch
-
-    network = _network(model, name, weights, dtype).to(memory_format=torch.channels_last)
+    network = _network(model, name, weights, dtype)
     program = protocol.module(train)
     optimizer = program.make_optimizer(network)
     scheduler = program.make_scheduler(optimizer) if hasattr(program, "make_scheduler") else None

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.optim import lr_scheduler
 from torch.optim.optimizer import ParamsT
+from torch.optim.sgd import sgd
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from torch_model import AlexNetTiny
 
@@ -59,29 +60,49 @@ class SGD(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        fused: bool = False,
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, defaults)
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "fused": fused,
+            },
+        )
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take one step."""
         for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                if not state:
-                    state["velocity"] = torch.zeros_like(weight)
-                rate, decay = group["lr"], group["weight_decay"]
-                velocity = state["velocity"].mul_(group["momentum"])
-                velocity.sub_(weight.grad, alpha=rate).sub_(weight, alpha=rate * decay)
-                weight.add_(velocity)
+            weights = [w for w in group["params"] if w.grad is not None]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["velocity"] = torch.zeros_like(weight)
+            sgd(  # w - lr * v, where v = momentum * v + (1 - dampening) * gradient
+                weights,
+                [weight.grad for weight in weights],
+                [self.state[weight]["velocity"] for weight in weights],
+                weight_decay=group["weight_decay"],
+                momentum=group["momentum"],
+                lr=-1.0,
+                dampening=1 + group["lr"],
+                nesterov=False,
+                maximize=False,
+                fused=group["fused"],
+            )
 
 
-def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer of the model's parameters."""
-    return SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.0005)
+def make_optimizer(model: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
+    """Return the optimizer of the model's parameters, `fused` in one pass over them."""
+    return SGD(
+        model.parameters(),
+        lr=0.01,
+        momentum=0.9,
+        weight_decay=0.0005,
+        fused=fused,
+    )
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
@@ -105,6 +126,7 @@ def train_step(
     """
     model.train()
     optimizer.zero_grad()
+    images = images.to(memory_format=torch.channels_last)  # faster for convolutions
     with torch.autocast(images.device.type, precision, enabled=precision.itemsize == 2):
         scores = model(images)
         loss = criterion(scores, labels)
@@ -338,6 +360,7 @@ def evaluate(
     dtype = next(model.parameters()).dtype
     for images, labels in loader:
         images, labels = images.to(device, dtype), labels.to(device)
+        images = images.to(memory_format=torch.channels_last)
         scores = model(images)
         loss += float(criterion(scores, labels)) * len(labels)
         right += float((scores.argmax(dim=1) == labels).sum())
@@ -383,7 +406,8 @@ class Run:
     ) -> None:
         self.model, self.processes = model, processes
         self.shared = processes.share(model)
-        self.optimizer = make_optimizer(model)
+        self.fused = not processes.sharded  # what is shared out no fused kernel knows
+        self.optimizer = make_optimizer(model, self.fused)
         self.scaler: torch.amp.GradScaler | None = None
         if precision == torch.float16:
             self.scaler = torch.amp.GradScaler(processes.device.type)
@@ -450,6 +474,8 @@ class Run:
         else:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = self.fused  # now, whatever it was
         self.scheduler.load_state_dict(state["scheduler"])
         if self.scaler:
             self.scaler.load_state_dict(state["scaler"])
@@ -618,8 +644,6 @@ def main() -> None:
         model = AlexNetTiny(num_classes=data[2]).to(processes.device)
         if arguments.weights:
             load_weights(model, arguments.weights)
-        if not processes.sharded:  # what FSDP shares out has to be contiguous
-            model = model.to(memory_format=torch.channels_last)
         if arguments.precision == "fp64":
             model = model.double()
         torch.manual_seed(hash((arguments.seed, processes.rank)))  # dropout's draws

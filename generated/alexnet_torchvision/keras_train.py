@@ -26,6 +26,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 from keras_model import AlexNetTorchvision, load_weights
 
 NAME = "alexnet_torchvision"
@@ -64,6 +65,17 @@ class TorchSGD(keras.optimizers.Optimizer):
         index = self._get_variable_index(variable)
         buffer = self.buffers[index]
         gradient = gradient + self.decay * variable
+        if keras.backend.backend() == "tensorflow":  # which has the rest in one pass
+            import tensorflow as tf
+
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.handle,
+                accum=buffer.value.handle,
+                lr=ops.cast(learning_rate, variable.dtype),
+                grad=gradient,
+                momentum=self.momentum,
+            )
+            return
         mean = self.momentum * buffer + gradient
         self.assign(buffer, mean)
         self.assign_sub(variable, learning_rate * mean)
