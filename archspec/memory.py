@@ -13,6 +13,9 @@ from archspec.ops import Input
 from archspec.training import Sgd, Training
 
 GIVEN_BACK = 2**25  # bytes of a block that glibc gives back at once
+LIBRARIES = (
+    24_000_000  # bytes that PyTorch's libraries take at their first step: alexnet_tiny, batch 1, 30 MB of it its own 6
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class Memory:
     in training until the gradients that need it are taken; gradients of weights live until the optimizer's step. What
     an op keeps is what PyTorch 2.14 keeps of it on a CPU (`Op.kept`). The peak of training is what the process holds:
     glibc gives back blocks of 32 MiB and more as they are freed (mallopt(3), M_MMAP_THRESHOLD), and smaller ones
-    hardly ever, so that the peaks of the two add up.
+    hardly ever, so that the peaks of the two add up. Where all are smaller, what is between them can be half as much
+    again: a network of some 100 MB takes up to 170.
     """
 
     batch: int
@@ -65,7 +69,7 @@ def memory(graph: Graph, batch: int = 1, dtype: str = "float32", recipe: Trainin
         activations=sum(activation_bytes(node, batch, dtype) for node in graph.nodes),
         kept=sum(kept_bytes(graph, batch, dtype).values()),
         peak_inference=learned + given + _peak(_inference(graph, batch, dtype), count),
-        peak_training=standing + _held(_training(graph, batch, dtype, recipe), 2 * count + 1),
+        peak_training=LIBRARIES + standing + _held(_training(graph, batch, dtype, recipe), 2 * count + 1),
     )
 
 

@@ -148,7 +148,8 @@ def test_memory_is_the_arithmetic_beside_it() -> None:
     assert m.kept == map_  # the ReLU's output; the convolution keeps the batch itself
     assert m.peak_inference == params + batch + 2 * map_
     # the convolution's gradient: that of its output, and its weights'; the ReLU's output is no longer needed
-    assert m.peak_training == max(
+    own = 24_000_000  # measured: what PyTorch's libraries take at their first step
+    assert m.peak_training == own + max(
         2 * params + batch + 3 * map_, 2 * params + batch + map_ + params, 3 * params + batch + 8 * 18
     )
     assert memory(graph, 3, "bfloat16").params * 4 == params
@@ -169,7 +170,7 @@ def test_every_rendering_has_the_same_numbers() -> None:
     ]
     assert (data["totals"]["params"], data["totals"]["macs"]) == (60_965_224, 724_406_816)
     for text in texts.values():
-        for number in ("37,752,832", "724,406,816", "384 x 13 x 13", "742,289,612", "727,362,344", "253,440"):
+        for number in ("37,752,832", "724,406,816", "384 x 13 x 13", "766,289,612", "727,362,344", "253,440"):
             assert number in text.replace("{-}", "-")
 
 

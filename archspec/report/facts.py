@@ -12,7 +12,7 @@ from archspec import analysis
 from archspec.claims import Verdict, shown
 from archspec.conventions import CONVENTIONS, totals
 from archspec.graph import Graph, Node
-from archspec.memory import Memory, kept_bytes, memory
+from archspec.memory import LIBRARIES, Memory, kept_bytes, memory
 from archspec.ops.base import Op, times
 from archspec.spec import Multipliers
 
@@ -211,7 +211,7 @@ def peaks(facts: Facts) -> Table:
         ["activations", m.activations, "every layer's output"],
         ["kept", m.kept, "of them, and beside them, for the gradients"],
         ["peak, inference", m.peak_inference, f"{mib(m.peak_inference)}: each activation until it has been read"],
-        ["peak, training", m.peak_training, f"{mib(m.peak_training)}: a step, with gradients and optimizer"],
+        ["peak, training", m.peak_training, f"{mib(m.peak_training)}: a step, and PyTorch's own {mib(LIBRARIES)}"],
     ]
     return _counted(f"Memory, batch {m.batch} in {m.dtype}", ["memory", "bytes", "what"], rows)
 
