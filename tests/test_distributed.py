@@ -34,6 +34,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     [
         ("torch", "", ""),
         ("keras", "", ""),
+        ("keras-jax", "", ""),
         (
             "torch",
             "        (loss * share).backward()",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-ABLE = ("torch", "keras", "keras-tensorflow")
+ABLE = ("torch", "keras", "keras-tensorflow", "keras-jax")
 BOUND = 1e-8  # as that of verify's training
 IMAGES = 19  # the last batch is small, and no number of processes from 2 to 18 divides them
 BATCH = 8
@@ -116,7 +116,7 @@ def _write_images(folder: Path, classes: int) -> None:
 def _train(target: str, room: Path, output: Path, count: int, timeout: float) -> None:
     """Run a target's program in `count` processes; raise WorkerError if one fails."""
     words = ["--data", str(room / "data"), "--output", str(output), "--precision", "fp64"]
-    words += ["--epochs", str(EPOCHS), "--batch-size", str(BATCH), "--device", "cpu"]
+    words += ["--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
     ports = _ports(count)
     threads = str(max(1, (os.cpu_count() or 1) // count))
     running = []
@@ -125,13 +125,18 @@ def _train(target: str, room: Path, output: Path, count: int, timeout: float) ->
         if count > 1 and target == "torch":
             own = {"RANK": str(rank), "WORLD_SIZE": str(count), "LOCAL_RANK": str(rank)}
             own |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports[0])}
+        elif count > 1 and target == "keras-jax":
+            addresses = ",".join(f"127.0.0.1:{port}" for port in ports)
+            own = {"JOB_ADDRESSES": addresses, "NUM_PROCESSES": str(count), "PROCESS_ID": str(rank)}
+            own = {f"KERAS_DISTRIBUTION_{key}": value for key, value in own.items()}
         elif count > 1:
             cluster = {"worker": [f"127.0.0.1:{port}" for port in ports]}
             own = {"TF_CONFIG": json.dumps({"cluster": cluster, "task": {"type": "worker", "index": rank}})}
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, **own}
-        environment |= {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        backend = "jax" if target == "keras-jax" else "tensorflow"
+        environment |= {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         program = str(room / target / TRAINERS[kind(target)])
-        more = ["--distribute"] if count > 1 and target != "torch" else []
+        more = ["--distribute"] if count > 1 and target != "torch" else ["--device", "cpu"]
         log = (room / f"{target}-{count}-{rank}.log").open("w+")
         command = [sys.executable, program, *words, *more]
         running.append((subprocess.Popen(command, stdout=log, stderr=log, env=environment), log))

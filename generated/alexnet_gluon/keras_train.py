@@ -532,6 +532,8 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    if arguments.distribute and arguments.device:
+        sys.exit("--distribute is on all devices: leave --device out")
     devices = Devices(arguments.distribute)
     last = arguments.output / "last.npz"
     if last.exists() and not arguments.resume:
@@ -540,6 +542,10 @@ def main() -> None:
     keras.config.set_dtype_policy(mixed.get(arguments.precision, "float32"))
     if arguments.precision == "fp64":
         keras.config.set_floatx("float64")
+        if keras.backend.backend() == "jax":
+            import jax
+
+            jax.config.update("jax_enable_x64", True)
     keras.utils.set_random_seed(arguments.seed)
     device = (arguments.device or "").replace("cuda", "gpu")
     try:
