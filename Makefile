@@ -16,6 +16,7 @@ lint: .venv/installed
 
 golden: .venv/installed
 	$(BIN)/archspec generate
+	$(BIN)/archspec generate specs/alexnet.yaml --target torch --placement two-tower
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

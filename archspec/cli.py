@@ -28,6 +28,7 @@ from archspec.source import SpecError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+    from archspec.emit.towers import Crossing
     from archspec.graph import Graph
     from archspec.source import Diagnostic
     from archspec.verify import Evidence
@@ -195,6 +196,9 @@ def report_(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=2**31, help="Samples, for bytes of memory.")] = 1,
     dtype: Annotated[DType, typer.Option(help="For bytes of memory.")] = DType.float32,
+    placement: Annotated[
+        Placement | None, typer.Option(help="Show what crosses between the paper's two devices.")
+    ] = None,
     convention: Annotated[str | None, typer.Option(help="Count as a tool or a paper does, layer by layer.")] = None,
     conventions: Annotated[bool, typer.Option("--conventions", help="Count as all of them do, side by side.")] = False,
 ) -> None:
@@ -223,7 +227,7 @@ def report_(
         format = ReportFormat(suffix)
     format = format or ReportFormat.table
     if not (convention or conventions):
-        raise typer.Exit(_report(specs, format, output, names, batch, dtype.value))
+        raise typer.Exit(_report(specs, format, output, names, batch, dtype.value, placement))
     if format not in (ReportFormat.table, ReportFormat.json) or output or columns:
         _usage("a count under conventions is a table or json, on standard output; conventions are --columns too")
     graphs, bad = _load(specs)
@@ -239,7 +243,13 @@ def report_(
 
 
 def _report(
-    specs: list[Path], format: ReportFormat, output: Path | None, columns: list[str] | None, batch: int, dtype: str
+    specs: list[Path],
+    format: ReportFormat,
+    output: Path | None,
+    columns: list[str] | None,
+    batch: int,
+    dtype: str,
+    placement: Placement | None,
 ) -> int:
     """Give a report of every spec, in the columns that are named or in those of the format; return 1 if one is bad."""
     from archspec import claims, report
@@ -248,8 +258,13 @@ def _report(
     told: list[Diagnostic] = []
     found = []
     for graph in _read(specs, told):
+        crossed: tuple[Crossing, ...] = ()
         try:
-            found.append(report.Facts(graph, batch, dtype, tuple(claims.verdicts(graph))))
+            if placement:
+                from archspec.emit.towers import crossings, towers
+
+                crossed = tuple(crossings(towers(graph)))
+            found.append(report.Facts(graph, batch, dtype, tuple(claims.verdicts(graph)), crossed))
         except SpecError as error:
             told += error.diagnostics
     bad = _tell(told)

@@ -14,6 +14,7 @@ from test_cli import run
 from test_distributed import ONE_THREAD
 
 import archspec
+from archspec.emit import emit_towers
 from archspec.emit.towers import crossings, towers
 from archspec.source import SpecError
 from archspec.verify.distributed import _ports
@@ -85,7 +86,9 @@ NET = """{name: conv1, op: conv2d, out_channels: 12, kernel_size: 5, stride: 2}
 {name: relu6, op: relu}
 {name: drop6, op: dropout}
 {name: fc8, op: linear, out_features: 10}"""
-RECIPE = "training: {optimizer: {sgd: {lr: 0.01, momentum: 0.9, weight_decay: 5e-4}}}\n"
+RECIPE = """multipliers: {bias: {lr: 2, decay: 0}}
+training: {optimizer: {sgd: {lr: 0.01, momentum: 0.9, weight_decay: 5e-4}}}
+"""
 
 
 def compared(folder: Path, name: str, shape: str, steps: int, batch: int) -> dict[str, float]:
@@ -152,6 +155,26 @@ def test_alexnets_towers_meet_where_the_papers_do() -> None:
     assert [whole[name].forward for name in ("fc6", "fc7", "fc8")] == [9216, 4096, 4096]
     assert (whole["norm1"].forward, whole["norm2"].backward) == (4 * 55 * 55, 4 * 27 * 27)
     assert (whole["fc7"].backward, whole["fc8"].backward) == (4096, 0)
+
+
+def test_what_crosses_is_reported() -> None:
+    """`report --placement two-tower` has it in bytes a batch, and the file that is committed is what the spec gives."""
+    path = ROOT / "specs" / "alexnet.yaml"
+    words = ("report", path, "--placement", "two-tower", "--batch", 128)
+    found = json.loads(run(*words, "--format", "json").stdout)["specs"][0]["crossings"]
+    shown = run(*words).stdout
+    none = run("report", ROOT / "specs" / "alexnet_towers.yaml", "--placement", "two-tower")
+
+    assert {
+        "layer": "conv3",
+        "forward": 22151168,
+        "backward": 22151168,
+        "what": "pool2",
+    } in found  # 128 * 4 * 256 * 13**2
+    assert "Two devices: what crosses, batch 128 in float32" in shown
+    assert "all       38,752,256  36,655,104" in shown
+    assert (none.returncode, "error[no-spelling]" in none.stderr) == (1, True)
+    assert (ROOT / "generated" / "alexnet" / "torch_two_tower.py").read_text() == emit_towers(archspec.load(path))
 
 
 @pytest.mark.parametrize(

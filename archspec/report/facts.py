@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archspec import analysis
 from archspec.claims import Verdict, shown
@@ -15,6 +15,9 @@ from archspec.graph import Graph, Node
 from archspec.memory import LIBRARIES, Memory, kept_bytes, memory
 from archspec.ops.base import Op, times
 from archspec.spec import Multipliers
+
+if TYPE_CHECKING:
+    from archspec.emit.towers import Crossing
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Facts:
     batch: int = 1
     dtype: str = "float32"
     verdicts: tuple[Verdict, ...] = ()
+    crossings: tuple[Crossing, ...] = ()  # where it is placed on two devices
 
     @cached_property
     def totals(self) -> analysis.Totals:
@@ -237,6 +241,18 @@ def counted(facts: Facts) -> Table:
     return _counted("Conventions", ["convention", "count", "unit", "of what"], rows)
 
 
+def crossed(facts: Facts) -> Table:
+    """Return what crosses between two devices, both ways together, in bytes a batch: forward, and back in training."""
+    size = facts.batch * analysis.DTYPES[facts.dtype]
+    rows: list[list[Any]] = [[one.layer, size * one.forward, size * one.backward, one.what] for one in facts.crossings]
+    if rows:
+        rows.append(["all", sum(row[1] for row in rows), sum(row[2] for row in rows), ""])
+    words = [[layer, f"{forward:,}", f"{backward:,}", what] for layer, forward, backward, what in rows]
+    heads = ["at", "bytes forward", "bytes back", "of what"]
+    title = f"Two devices: what crosses, batch {facts.batch} in {facts.dtype}"
+    return Table(title, ["layer", "forward", "backward", "what"], heads, rows, words, frozenset((1, 2)))
+
+
 def _counted(title: str, heads: list[str], rows: list[list[Any]]) -> Table:
     """Return a table whose second column is a count."""
     words = [[name, f"{number:,}", *rest] for name, number, *rest in rows]
@@ -245,14 +261,14 @@ def _counted(title: str, heads: list[str], rows: list[list[Any]]) -> Table:
 
 def tables(facts: Facts, columns: Iterable[str] = DEFAULT) -> list[Table]:
     """Return all tables of a report."""
-    found = [layers(facts, columns), whole(facts), peaks(facts), claimed(facts), counted(facts)]
+    found = [layers(facts, columns), whole(facts), peaks(facts), crossed(facts), claimed(facts), counted(facts)]
     return [table for table in found if table.values]
 
 
 def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, Any]:
     """Return a report as data: shapes are [C, H, W] or [F], everything raw."""
     graph = facts.graph
-    table = layers(facts, columns)
+    table, between = layers(facts, columns), crossed(facts)
     return {
         "name": graph.name,
         "path": graph.source.path,
@@ -263,6 +279,11 @@ def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, 
         "memory": asdict(facts.memory),
         "claims": [claim_facts(verdict) for verdict in facts.verdicts],
         "conventions": totals(graph),
+        **(
+            {"crossings": [dict(zip(between.keys, row, strict=True)) for row in between.values]}
+            if between.values
+            else {}
+        ),
     }
 
 

@@ -10,7 +10,7 @@ import archspec
 from archspec import analysis
 from archspec.emit.words import pages
 from archspec.report.drawing import draw, svg
-from archspec.report.facts import Facts, claimed, counted, layers, mib, peaks, whole
+from archspec.report.facts import Facts, claimed, counted, crossed, layers, mib, peaks, whole
 
 COLUMNS = [
     *"name op attributes input_shapes output_shape params params_share macs macs_share".split(),
@@ -54,7 +54,7 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
         },
         layers=table,
         order=[[_order(value) for value in row] for row in table.values],
-        tables=[whole(facts), peaks(facts), claimed(facts), counted(facts)],
+        tables=[whole(facts), peaks(facts), crossed(facts), claimed(facts), counted(facts)],
         scripts=Markup("\n".join(scripts)),  # noqa: S704, files of ours
         version=archspec.__version__,
         sha256=sha256(facts.graph.source.text.encode()).hexdigest(),

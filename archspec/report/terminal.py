@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from archspec.claims import Verdict, shown
 from archspec.graph import Graph
-from archspec.report.facts import DEFAULT, Facts, Table, counted, layers, peaks, whole
+from archspec.report.facts import DEFAULT, Facts, Table, counted, crossed, layers, peaks, whole
 from archspec.report.text import aligned
 
 
@@ -28,6 +28,9 @@ def report(facts: Facts, columns: Iterable[str] = DEFAULT) -> Iterator[str]:
     memory = peaks(facts)
     yield from ("", memory.title, "")
     yield from _totals(memory)
+    if facts.crossings:
+        yield from ("", (between := crossed(facts)).title, "")
+        yield from _lines(between)
     if facts.verdicts:
         yield ""
         yield from claims_table(list(facts.verdicts))
