@@ -155,26 +155,69 @@ def test_a_run_that_was_killed_ends_as_if_it_was_not(whole: tuple[Path, Path], t
     assert same(state(tmp_path), state(output))
 
 
-def test_ctrl_c_ends_after_the_batch(whole: tuple[Path, Path], tmp_path: Path) -> None:
-    """A checkpoint is written in the middle of an epoch, and the resumption ends as if there had been none."""
-    path, output = whole
+def interrupted(path: Path, output: Path, *words: object) -> str:
+    """Press Ctrl-C in the 30th batch of a run, the 7th of the second epoch; return what the run says."""
     steps = 0
     original = module(path).train_step
 
-    def interrupted(*words: Any, **more: Any) -> Any:
+    def step(*given: Any, **more: Any) -> Any:
         nonlocal steps
         steps += 1
         if steps == 30:
             signal.raise_signal(signal.SIGINT)
-        return original(*words, **more)
+        return original(*given, **more)
 
-    said = run(path, "--output", tmp_path, step=interrupted)
+    said = run(path, "--output", output, *words, step=step)
+    assert steps == 30
+    return said
+
+
+def test_ctrl_c_ends_after_the_batch(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    """A checkpoint is written in the middle of an epoch, and the resumption ends as if there had been none."""
+    path, output = whole
+    said = interrupted(path, tmp_path)
     stopped = state(tmp_path)
 
     assert said == f"interrupted; --resume goes on from {tmp_path / 'last.pt'}"
-    assert (stopped["epoch"], stopped["step"], steps) == (1, 7, 30)  # 1,437 images are 23 batches of 64
+    assert (stopped["epoch"], stopped["step"]) == (1, 7)  # 1,437 images are 23 batches of 64
     assert run(path, "--output", tmp_path, "--resume") == ""
     assert same(state(tmp_path), state(output))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('self.optimizer.load_state_dict(state["optimizer"])', "pass"),
+        ('self.scheduler.load_state_dict(state["scheduler"])', "pass"),
+        ('torch.set_rng_state(state["random"][self.processes.rank].cpu())', "pass"),
+        ("batches.first = run.epoch, run.step", "batches.first = run.epoch, 0"),
+    ],
+)
+def test_what_a_resumption_forgets_is_seen(whole: tuple[Path, Path], old: str, new: str, tmp_path: Path) -> None:
+    """Without the velocity, the schedule, dropout's draws or its place in the epoch a run ends otherwise."""
+    path, output = whole
+    faulty = tmp_path / "torch_train.py"
+    faulty.write_text(path.read_text().replace(old, new))
+    (tmp_path / "torch_model.py").write_text((path.parent / "torch_model.py").read_text())
+    assert path.read_text().count(old) == 1
+    interrupted(path, tmp_path / "out")
+    assert run(faulty, "--output", tmp_path / "out", "--resume") == ""
+
+    assert not same(state(tmp_path / "out")["model"], state(output)["model"])
+
+
+def test_half_precision_resumes_with_its_scale(whole: tuple[Path, Path], tmp_path: Path) -> None:
+    """fp16 trains, and after an interruption ends bit for bit as without: the scale of its losses is in the checkpoint."""
+    path, output = whole
+    words = ("--precision", "fp16", "--epochs", 3)
+    assert run(path, "--output", tmp_path / "whole", *words) == ""
+    interrupted(path, tmp_path / "cut", *words)
+    assert state(tmp_path / "cut")["scaler"]["scale"] >= 1.0
+    assert run(path, "--output", tmp_path / "cut", "--resume", *words) == ""
+
+    assert same(state(tmp_path / "cut"), state(tmp_path / "whole"))
+    assert state(tmp_path / "whole")["history"][-1]["validation_accuracy"] > 0.6  # chance is 0.1
+    assert not same(state(tmp_path / "whole")["model"], state(output)["model"])
 
 
 def test_workers_draw_the_same(whole: tuple[Path, Path], tmp_path: Path) -> None:
