@@ -12,7 +12,7 @@ from archspec.ops import Input, Op, Shape, ShapeError
 from archspec.ops.base import Weights
 from archspec.source import Diagnostic, Loc, Source, SpecError
 from archspec.spec import Spec, parse
-from archspec.training import CenterCrop, Normalize, PcaNoise, RandomCrop, Training
+from archspec.training import Normalize, PcaNoise, Training
 
 MAX_VALUES = 2**53  # in one tensor: more than any machine holds, and still a number to read
 
@@ -112,28 +112,38 @@ def build(source: Source) -> Graph:
     return Graph(spec, source, first, tuple(nodes), unread)
 
 
+IMAGES = ("preprocessing", "augmentation", "evaluation")  # what a recipe does to images: all, of training, the others
+
+
 def _images(recipe: Training, given: Input, source: Source) -> Iterator[Diagnostic]:
     """Yield what in a recipe does not make the images that the network reads."""
 
-    def fault(i: int, message: str) -> Diagnostic:
-        section, at = (
-            ("preprocessing", i) if i < len(recipe.preprocessing) else ("augmentation", i - len(recipe.preprocessing))
-        )
-        return source.error("images", message, ("training", section, at))
-
-    sizes = [(i, part.size) for i, part in enumerate(recipe.transforms) if isinstance(part, CenterCrop | RandomCrop)]
-    if sizes and {sizes[-1][1]} != {given.height, given.width}:
-        i, size = sizes[-1]
-        yield fault(i, f"gives images of {size} x {size}, and the network reads {given.height} x {given.width}")
-    for i, part in enumerate(recipe.transforms):
+    parts = [(section, i, part) for section in IMAGES for i, part in enumerate(getattr(recipe, section))]
+    crop = any(part.transform.endswith("crop") for _, _, part in parts)
+    told = set()
+    for path in IMAGES[1:] if crop and recipe.evaluation else IMAGES[1:2] if crop else ():
+        sized = [at for at in parts if at[0] in (IMAGES[0], path) and hasattr(at[2], "size")]
+        if not any(part.transform.endswith("crop") for _, _, part in sized):
+            whose = "training" if path == "augmentation" else "evaluation"
+            section_loc = ("training", path) if getattr(recipe, path) else ("training",)
+            yield source.error("images", f"nothing crops the images of {whose}, which may be of any size", section_loc)
+        elif {sized[-1][2].size} != {given.height, given.width} and sized[-1][:2] not in told:
+            section, i, part = sized[-1]
+            told.add((section, i))
+            message = f"gives images of {part.size} x {part.size}, and the network reads {given.height} x {given.width}"
+            yield source.error("images", message, ("training", section, i))
+    for section, i, part in parts:
+        where = ("training", section, i)
         if isinstance(part, Normalize) and {len(part.mean), len(part.std)} != {given.channels}:
-            yield fault(i, f"normalize needs a mean and a std for each of the {given.channels} channels")
+            message = f"normalize needs a mean and a std for each of the {given.channels} channels"
+            yield source.error("images", message, where)
         if isinstance(part, Normalize) and 0 in part.std:
-            yield fault(i, "normalize divides by std, which is 0")
+            yield source.error("images", "normalize divides by std, which is 0", where)
         if isinstance(part, PcaNoise) and given.channels != 3:
-            yield fault(i, f"pca_noise is of three colours, and the network reads {given.channels}")
-    if recipe.evaluation == "ten_crop" and not any(isinstance(part, RandomCrop) for part in recipe.augmentation):
-        yield source.error("images", "ten_crop crops what random_crop does: there is none", ("training", "evaluation"))
+            message = f"pca_noise is of three colours, and the network reads {given.channels}"
+            yield source.error("images", message, where)
+        if part.transform == "ten_crop" and i + 1 < len(recipe.evaluation):
+            yield source.error("images", "ten_crop comes last: it makes ten images of one", where)
 
 
 def altered(graph: Graph, node: Node, op: Op | None) -> Graph | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import cos, pi
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from archspec.names import tagged
 
@@ -172,7 +173,17 @@ class ReduceOnPlateau(_Part):
 
 # --- images ----------------------------------------------------------------------------------------------------------
 
+
+def _in_order(pair: list[float]) -> list[float]:
+    if pair[0] > pair[1]:
+        raise PydanticCustomError("wrong-value", "must have its lower end first")
+    return pair
+
+
 Pixels = Annotated[int, Field(ge=1, le=2**15)]
+Range = Annotated[
+    list[Annotated[float, Field(gt=0, le=1e3)]], Field(min_length=2, max_length=2), AfterValidator(_in_order)
+]
 Channels = Annotated[list[Annotated[float, Field(ge=-1e6, le=1e6)]], Field(min_length=1, max_length=64)]
 
 
@@ -198,6 +209,18 @@ class RandomCrop(_Part):
     padding: Annotated[int, Field(ge=0, le=2**15)] = 0
 
 
+class RandomResizedCrop(_Part):
+    """A part with `scale` of the image's area, width by height within `ratio`, made `size` x `size`: torchvision's.
+
+    Area and the shape's logarithm are uniform. Ten are drawn, the first that fits is taken; if none does, the middle.
+    """
+
+    transform: Literal["random_resized_crop"] = "random_resized_crop"
+    size: Pixels
+    scale: Range = [0.08, 1.0]
+    ratio: Range = [3 / 4, 4 / 3]
+
+
 class HorizontalFlip(_Part):
     """The image, or with probability `p` its reflection."""
 
@@ -214,6 +237,16 @@ class PcaNoise(_Part):
 
     transform: Literal["pca_noise"] = "pca_noise"
     std: Annotated[float, Field(gt=0, le=1e3)] = 0.1
+
+
+class TenCrop(_Part):
+    """The corners and the middle, `size` x `size`, and their reflections, whose probabilities are averaged.
+
+    Krizhevsky et al. 2012, section 4.1.
+    """
+
+    transform: Literal["ten_crop"] = "ten_crop"
+    size: Pixels
 
 
 class Rescale(_Part):
@@ -260,16 +293,19 @@ Preprocessing = Annotated[
     BeforeValidator(_transform),
 ]
 Augmentation = Annotated[
-    HorizontalFlip | PcaNoise | RandomCrop, Field(discriminator="transform"), BeforeValidator(_transform)
+    HorizontalFlip | PcaNoise | RandomCrop | RandomResizedCrop,
+    Field(discriminator="transform"),
+    BeforeValidator(_transform),
 ]
+Evaluation = Annotated[CenterCrop | Resize | TenCrop, Field(discriminator="transform"), BeforeValidator(_transform)]
 
 
 class Training(_Part):
     """How the network is trained. `cross_entropy` reads the scores before any softmax, and is a mean over the batch.
 
-    `preprocessing` is done to every image and `augmentation`, after it, to those of training. In evaluation a random
-    crop is the middle, or with `ten_crop` the corners, the middle and their reflections, whose probabilities are
-    averaged. Where nothing else does it images are resized to what the network reads.
+    `preprocessing` is done to every image, after it `augmentation` to those of training and `evaluation` to the others:
+    unless said, the middle where training has a random crop. Where nothing crops, images are resized to what the
+    network reads.
     """
 
     loss: Literal["cross_entropy"] = "cross_entropy"
@@ -279,9 +315,14 @@ class Training(_Part):
     schedule: AnySchedule = Constant.model_construct(schedule="constant", warmup=0)
     preprocessing: Annotated[list[Preprocessing], Field(max_length=16)] = []
     augmentation: Annotated[list[Augmentation], Field(max_length=16)] = []
-    evaluation: Literal["center_crop", "ten_crop"] = "center_crop"
+    evaluation: Annotated[list[Evaluation], Field(max_length=16)] = []
 
     @property
     def transforms(self) -> list[Any]:
-        """What is done to an image of training, in order."""
-        return [*self.preprocessing, *self.augmentation]
+        """All that is done to images: to every one, in training, and in evaluation."""
+        return [*self.preprocessing, *self.augmentation, *self.evaluation]
+
+    @property
+    def ten_crops(self) -> bool:
+        """Whether ten crops of an image are evaluated."""
+        return any(part.transform == "ten_crop" for part in self.evaluation)

@@ -172,3 +172,56 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     assert said.splitlines()[-1].endswith("File too large"), said
     assert "Traceback" not in said
     assert not [one for one in (tmp_path / "full").iterdir() if one.is_file() and one.suffix == ".npz"]
+
+
+RESIZED = """training:
+  optimizer: {torch_sgd: {lr: 0.1}}
+  preprocessing: [rescale]
+  augmentation: [{random_resized_crop: {size: 16, scale: [0.2, 0.9], ratio: [0.5, 1.5]}}]
+  evaluation: [{resize: 20}, {center_crop: 16}]
+"""
+
+
+@pytest.mark.parametrize("size", [(60, 40), (64, 14)])
+def test_resized_crops_are_drawn_as_torchvisions(size: tuple[int, int], tmp_path: Path) -> None:
+    """Areas, shapes and places have torchvision's distribution, also where few parts fit; what is evaluated is the same."""
+    from scipy.stats import ks_2samp
+
+    program(tmp_path, RESIZED, "{channels: 3, height: 16, width: 16}")
+    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.uint8)
+    np.save(tmp_path / "image.npy", np.stack([2 * rows, 2 * columns, rows + columns], axis=-1))
+    run = {
+        "torch": """
+import torch, torch_train as t
+source = torch.utils.data.TensorDataset(torch.from_numpy(images).permute(0, 3, 1, 2), torch.zeros(1500))
+drawn, held = (t.Images(source, t.make_transforms(training), 0) for training in (True, False))
+drawn = np.stack([x.permute(1, 2, 0).numpy() for x, _ in drawn.__getitems__([(0, i) for i in range(1500)])])
+held = held.__getitems__([(0, 0)])[0][0].permute(1, 2, 0).numpy()
+""",
+        "keras": """
+import keras_train as t
+parts = t.parts(np.arange(1500), 1500)
+((drawn, _, _),) = t.make_dataset((images, np.zeros(1500)), parts, t.make_transform(True, 0, 0), 0)
+((held, _, _),) = t.make_dataset((images, np.zeros(1500)), t.parts(np.arange(1), 1), t.make_transform(False, 0, 0), 0)
+held = held[0]
+""",
+    }
+    for target, text in run.items():
+        head = "import numpy as np\nimages = np.repeat(np.load('image.npy')[None], 1500, axis=0)"
+        text = f"{head}\n{text}\nnp.savez('{target}.npz', drawn=drawn, held=held)"
+        done = subprocess.run(
+            [sys.executable, "-c", text], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+    torchs, keras = (dict(np.load(tmp_path / f"{target}.npz")) for target in run)
+    assert np.abs(torchs["held"] - keras["held"]).max() < 1e-5
+
+    # the pixels are ramps: their slope tells how large a part was, their middle where it stood
+    laws = []
+    for found in (torchs, keras):
+        row, column = found["drawn"][..., 0] * 255 / 2, found["drawn"][..., 1] * 255 / 2
+        height, width = (row[:, 10, 8] - row[:, 5, 8]) * 16 / 5, (column[:, 8, 10] - column[:, 8, 5]) * 16 / 5
+        middle = (row[:, 7, 8] + row[:, 8, 8]) / 2, (column[:, 8, 7] + column[:, 8, 8]) / 2
+        laws.append([np.round(v, 2) for v in (height * width, np.log(width / height), *middle)])
+    for a, b in zip(*laws, strict=True):
+        assert ks_2samp(a, b).pvalue > 1e-3

@@ -45,7 +45,7 @@ PAPERS = """training:
   optimizer: {sgd: {lr: 0.001}}
   preprocessing: [{resize: 12}, {center_crop: 12}, subtract_mean]
   augmentation: [{random_crop: 8}, horizontal_flip, {pca_noise: {std: 0.5}}]
-  evaluation: ten_crop
+  evaluation: [{ten_crop: 8}]
 """
 
 

@@ -19,7 +19,7 @@ from archspec.names import class_name
 from archspec.ops import Shape
 from archspec.ops.base import Sides, same
 from archspec.spec import Multipliers
-from archspec.training import Training
+from archspec.training import RandomCrop, RandomResizedCrop, Training
 
 FEW = 8  # groups that are better convolutions of their own in Keras, which sends grouped ones through XLA on a CPU
 
@@ -169,7 +169,7 @@ class Net:
     @property
     def _crops(self) -> list[Any]:
         assert self.training
-        return [part for part in self.training.transforms if part.transform in ("center_crop", "random_crop")]
+        return [part for part in self.training.transforms if part.transform.endswith("crop")]
 
     def _image(self, part: Any, size: Any = None) -> str:
         """Return a transform in the target's words: one of the recipe, or one that it implies, with its size."""
@@ -187,10 +187,9 @@ class Net:
     def evaluation_parts(self) -> list[str]:
         """What is done besides to an image of evaluation."""
         assert self.training
-        sizes = [part.size for part in self.training.augmentation if part.transform == "random_crop"]
-        if self.training.evaluation == "ten_crop":
-            return [self._image("ten_crop", sizes[-1])]
-        return [self._image("center_crop", size) for size in sizes]
+        crops = [part.size for part in self.training.augmentation if isinstance(part, RandomCrop | RandomResizedCrop)]
+        implied = [self._image("center_crop", size) for size in crops]
+        return [self._image(part) for part in self.training.evaluation] or implied
 
     def transforms(self, *names: str) -> bool:
         """Whether one of these is done to images anywhere, by the recipe's word or because it implies it."""

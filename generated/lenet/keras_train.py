@@ -104,13 +104,15 @@ def make_dataset(
 
 
 def resize(image: Any, size: int | tuple[int, int]) -> Any:
-    """Resize the shorter side to `size`, or both; to whole numbers, as pixels are."""
+    """Resize the shorter side to `size`, or both; whole numbers stay whole."""
     import tensorflow as tf
 
     if isinstance(size, int):
         shape = tf.shape(image)[:2]
         size = shape * size // tf.reduce_min(shape)
-    return tf.round(tf.image.resize(image, size, antialias=True))
+    resized = tf.image.resize(image, size, antialias=True)
+    whole = image.dtype.is_integer
+    return tf.cast(tf.round(resized) if whole else resized, image.dtype)
 
 
 def make_transform(training: bool, seed: int, epoch: int) -> Callable[[Any, Any], Any]:
