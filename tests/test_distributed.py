@@ -124,15 +124,25 @@ def test_torchrun_starts_again_from_the_checkpoint(tmp_path: Path) -> None:
         (tmp_path / "torch_model.py").read_text().replace("nn.Dropout(0.2)", "nn.Dropout(0.0)")
     )
     alone = start(path, *words, "--output", tmp_path / "one", env=ONE_THREAD)
-    command = torchrun(path, "--max-restarts", 3, *words, "--output", tmp_path / "two")
-    pair = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    until(tmp_path / "two" / "last.pt", pair)
-    os.kill(next(number for number, rank in ranks(tmp_path / "two") if rank == "1"), 9)
-    said = pair.communicate(timeout=200)[1]
+    for attempt in range(3):
+        # On a loaded machine gloo now and then waits for ever in the restarted processes' init_process_group.
+        output = tmp_path / f"two{attempt}"
+        command = torchrun(path, "--max-restarts", 3, *words, "--output", output)
+        pair = subprocess.Popen(command, env=ONE_THREAD, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        until(output / "last.pt", pair)
+        os.kill(next(number for number, rank in ranks(output) if rank == "1"), 9)
+        try:
+            said = pair.communicate(timeout=70)[1]
+            break
+        except subprocess.TimeoutExpired:
+            pair.kill()
+            for number, _ in list(ranks(output)):
+                os.kill(number, 9)
+            said = pair.communicate()[1]
     alone.communicate(timeout=200)
     assert (pair.returncode, alone.returncode) == (0, 0), said
     assert "exitcode: -9" in said
-    one, two = state(tmp_path / "one"), state(tmp_path / "two")
+    one, two = state(tmp_path / "one"), state(output)
 
     assert [record["epoch"] for record in two["history"]] == [1, 2, 3, 4]
     for key, weight in one["model"].items():
