@@ -121,7 +121,8 @@ def _images(recipe: Training, given: Input, source: Source) -> Iterator[Diagnost
     parts = [(section, i, part) for section in IMAGES for i, part in enumerate(getattr(recipe, section))]
     crop = any(part.transform.endswith("crop") for _, _, part in parts)
     told = set()
-    for path in IMAGES[1:] if crop and recipe.evaluation else IMAGES[1:2] if crop else ():
+    paths = IMAGES[1:] if recipe.evaluation else IMAGES[1:2]  # without one, evaluation crops as training does
+    for path in paths if crop else ():
         sized = [at for at in parts if at[0] in (IMAGES[0], path) and hasattr(at[2], "size")]
         if not any(part.transform.endswith("crop") for _, _, part in sized):
             whose = "training" if path == "augmentation" else "evaluation"

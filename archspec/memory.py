@@ -13,9 +13,8 @@ from archspec.ops import Input
 from archspec.training import Sgd, Training
 
 GIVEN_BACK = 2**25  # bytes of a block that glibc gives back at once
-LIBRARIES = (
-    24_000_000  # bytes that PyTorch's libraries take at their first step: alexnet_tiny, batch 1, 30 MB of it its own 6
-)
+# Bytes that PyTorch's libraries take at their first step: of alexnet_tiny's 30 MB at a batch of 1, 6 are its own.
+LIBRARIES = 24_000_000
 
 
 @dataclass(frozen=True, slots=True)
