@@ -1,25 +1,40 @@
-# `make demo` and `make test` set up everything they need in .venv, once.
+# Every target installs what it needs in .venv, once: the core for `demo`'s first part, everything for the others.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint golden
-demo: .venv/installed
-	$(BIN)/python examples/demo.py
+.PHONY: demo test test-fast test-slow lint golden
+demo: .venv/core
+	$(BIN)/python examples/demo.py core
+	@echo
+	@echo "Next: PyTorch and TensorFlow, about 8 GB, to run the two programs above and compare them. Ctrl-C to stop here."
+	@$(MAKE) --no-print-directory .venv/all
+	$(BIN)/python examples/demo.py verify
 
-test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: .venv/all
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
-lint: .venv/installed
+test-fast: .venv/all
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not frameworks"
+
+test-slow: .venv/all
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/all
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/mypy --strict --config-file= --ignore-missing-imports --exclude engine generated/alexnet/pytorch
+	$(BIN)/python scripts/golden.py --check
 
-golden: .venv/installed
-	$(BIN)/archspec generate
-	$(BIN)/archspec generate specs/alexnet.yaml --target torch --placement two-tower
+golden: .venv/all
+	$(BIN)/python scripts/golden.py
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	$(BIN)/python -m compileall -q archspec
+	touch $@
+
+.venv/all: .venv/core
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[all,dev]'
 	touch $@

@@ -1,5 +1,6 @@
 """`python -m archspec`."""
 
-from archspec.cli import main
+from archspec.cli.main import main
 
-main()
+if __name__ == "__main__":
+    main()

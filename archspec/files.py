@@ -1,22 +1,26 @@
-"""Files that are written whole or not at all."""
+"""Files that are written atomically, and temporary folders; what a killed process left is removed at the next run."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write(files: Iterable[tuple[Path, str | bytes]], out: Path) -> None:
-    """Write files below `out`, each whole or not at all; raise OSError if one cannot be, or would stand elsewhere."""
+    """Write files below `out`, each atomically; raise OSError if one cannot be written, or would be outside `out`."""
     root = out.resolve()
     for path, content in files:
         data = content.encode() if isinstance(content, str) else content
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.parent.resolve().is_relative_to(root):
-            raise OSError(f"{path} is a way out of {out}")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            raise OSError(f"{path} is outside {out}")
+        _sweep(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.\w+")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
@@ -25,6 +29,37 @@ def write(files: Iterable[tuple[Path, str | bytes]], out: Path) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a temporary folder; it is removed at the end."""
+    _sweep(Path(tempfile.gettempdir()), r"archspec-(\d+)-\w+")
+    with tempfile.TemporaryDirectory(prefix=f"archspec-{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    """Remove files and folders named by `pattern` whose process, its first group, is gone."""
+    for name in os.listdir(folder):
+        match = re.fullmatch(pattern, name)
+        if match is None or _is_running(int(match[1])):
+            continue
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _umask() -> int:

@@ -1,4 +1,4 @@
-"""Two networks side by side: what is the same, what differs, and by how much."""
+"""The comparison of two networks: their layers aligned, the differences, the ratios of the totals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 from archspec import analysis
 from archspec.graph import Graph, Node
-from archspec.ops.base import times
+from archspec.language.ops.base import format_shape
+from archspec.language.spec import Multipliers
 from archspec.report.facts import attributes
 from archspec.report.text import aligned
-from archspec.spec import Multipliers
 
 Pair = tuple[Node | None, Node | None]
 
@@ -19,7 +19,8 @@ Pair = tuple[Node | None, Node | None]
 def align(a: Graph, b: Graph) -> list[Pair]:
     """Return the layers of two networks in pairs, in order; a layer that the other network lacks is paired with None.
 
-    Longest common sequence of ops, so that names do not matter, and one more layer does not shift the rest.
+    The alignment is the longest common subsequence of ops: names do not matter, and an added layer does not shift the
+    rest.
     """
     from difflib import SequenceMatcher
 
@@ -35,17 +36,20 @@ def align(a: Graph, b: Graph) -> list[Pair]:
 
 
 def differences(graphs: tuple[Graph, Graph], pair: Pair) -> list[str]:
-    """Return in what two layers differ: `only in a`, `only in b`, or any of attributes, output, params, macs, init."""
+    """Return how two layers differ: `only in a`, `only in b`, or any of attributes, output, params, macs and init."""
     a, b = pair
     if a is None or b is None:
         return ["only in b"] if a is None else ["only in a"]
-    of_a, of_b = (graph.init(node) for graph, node in zip(graphs, (a, b), strict=True))
     found = {
         "attributes": attributes(a.op) != attributes(b.op),
         "output": a.output_shape != b.output_shape,
         "params": analysis.params(a) != analysis.params(b),
         "macs": a.macs != b.macs,
-        "init": any(getattr(of_a, kind) != getattr(of_b, kind) for kind in a.weights if kind in b.weights),
+        "init": any(
+            graphs[0].initializer(a, name) != graphs[1].initializer(b, name)
+            for name in a.trainable
+            if name in b.trainable
+        ),
     }
     return [what for what, differs in found.items() if differs]
 
@@ -66,9 +70,10 @@ def compare_facts(a: Graph, b: Graph) -> dict[str, Any]:
 
 
 def _outside(a: Graph, b: Graph) -> list[str]:
-    """Return in what else than layers two networks differ."""
+    """Return how two networks differ outside their layers: input, training, multipliers."""
     found = {
         "input": a.input.output_shape != b.input.output_shape,
+        "training": a.spec.training != b.spec.training,
         "multipliers": (a.spec.multipliers or Multipliers()) != (b.spec.multipliers or Multipliers()),
     }
     return [what for what, differs in found.items() if differs]
@@ -87,8 +92,8 @@ def _fact(node: Node | None) -> dict[str, Any] | None:
     }
 
 
-def compare_table(a: Graph, b: Graph) -> Iterator[str]:
-    """Yield the lines of the comparison of two networks: layers aligned, `=` where they are alike, and the totals."""
+def compare_lines(a: Graph, b: Graph) -> Iterator[str]:
+    """Yield the lines of the comparison: aligned layers, `=` where they are equal, and the totals."""
     pairs = align(a, b)
     rows = [("", a.name, "", "", b.name, "", "", "differs in")]
     for pair in pairs:
@@ -98,9 +103,9 @@ def compare_table(a: Graph, b: Graph) -> Iterator[str]:
     yield from aligned(rows)
     same = sum(not differences((a, b), pair) for pair in pairs)
     yield ""
-    yield f"{same} of {len(pairs)} layers alike"
+    yield f"{same} of {max(len(a.nodes), len(b.nodes))} layers are equal"
     for what in _outside(a, b):
-        yield f"{what}: not the same"
+        yield f"{what}: different"
     yield ""
     totals_a, totals_b = asdict(analysis.totals(a)), asdict(analysis.totals(b))
     lines = [
@@ -114,4 +119,4 @@ def _cells(node: Node | None) -> tuple[str, str, str]:
     if node is None:
         return "", "", ""
     words = f"{node.op.op} {attributes(node.op)}".strip()
-    return node.name, words, times(node.output_shape)
+    return node.name, words, format_shape(node.output_shape)

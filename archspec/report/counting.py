@@ -1,4 +1,4 @@
-"""What a network costs under everyone's convention, and the counts by kind that those are made of."""
+"""A network under counting conventions, and the counts by kind that they combine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from archspec import analysis
-from archspec.conventions import CONVENTIONS, Convention, totals
+from archspec.analysis.conventions import CONVENTIONS, Convention, totals
 from archspec.graph import Graph
-from archspec.ops.base import KINDS
+from archspec.language.ops.base import KINDS
 from archspec.report.text import aligned
 
 
@@ -79,6 +79,6 @@ def _kinds(graph: Graph) -> dict[str, dict[str, int]]:
     forward: Counter[str] = Counter()
     backward: Counter[str] = Counter()
     for node in graph.nodes:
-        forward.update({k: n for k, n in node.op.counts(*node.input_shapes).items() if k not in sizes})
+        forward.update({k: n for k, n in analysis.op_counts(node).items() if k not in sizes})
         backward.update(analysis.backward_counts(node))
     return {"forward": dict(forward), "backward": dict(backward), "optimizer": analysis.optimizer_counts(graph)}

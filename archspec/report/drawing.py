@@ -1,4 +1,4 @@
-"""A network drawn as its blocks: where each stands, and the SVG and PNG of that."""
+"""A drawing of a network: boxes to scale for the layers, their positions, and the SVG and PNG."""
 
 from __future__ import annotations
 
@@ -8,157 +8,159 @@ from functools import cached_property
 
 from archspec import analysis
 from archspec.graph import Graph, Node
-from archspec.ops.base import times
+from archspec.language.ops.base import format_shape
 from archspec.report.facts import attributes
 
-MAX_BLOCKS = 400  # more than that is no drawing
+MAX_BOXES = 400  # a larger drawing cannot be read
 MAX_ARROWS = 2000
 MAX_PIXELS = 60_000_000  # of a PNG
-_TALLEST, _WIDEST = 150.0, 72.0  # the largest map, and the most channels, in px; maps are to scale by both
-_THIN = 2.5  # a single channel is still seen
-_SLANT = 0.32, 0.2  # how far the rows go back, and up, for each px of their length
-_LINE = 13.0
-_LETTER = 6.1  # a letter of 11 px, about
+_TALLEST, _WIDEST = 150.0, 72.0  # the largest map and the most channels, in px; every map is drawn to both scales
+_THIN = 2.5  # the least width or height, so that a single channel is visible
+_SLANT = 0.32, 0.2  # the oblique projection: px to the right and up for each px of depth
+_LINE = 13.0  # the height of a line of text
+_LETTER = 6.1  # the mean width of a character of 11 px
 _MARGIN = 14.0
-_SLICES = 16  # more groups are not drawn one by one
-_NAMES = 6  # more layers that come with a block are counted
+_SLICES = 16  # more groups are drawn as one box
+_NAMES = 6  # more layers below a box are counted, not named
 
 
 @dataclass(eq=False)
-class Block:
-    """A layer that gives another shape, learns or merges, with those after it that do none of it; its place in px."""
+class Box:
+    """A layer that changes the shape, has weights or merges, and the layers after it that do not; positions in px."""
 
     node: Node
-    reads: list[Block]
+    reads: list[Box]
     then: list[Node] = field(default_factory=list)
     rank: int = 0
     lane: int = 0
     x: float = 0.0
-    y: float = 0.0  # of its middle
-    below: float = 0.0  # where its words begin
+    y: float = 0.0  # of its center
+    below: float = 0.0  # the top of its text
 
     @property
     def kind(self) -> str:
-        """What it is drawn as: input, conv, linear, pool, merge or other."""
+        """The CSS class: input, conv, linear, pool, merge or other."""
         op = self.node.op.op
         if op == "input":
             return op
-        if self.node.weights:
+        if self.node.kernel:
             return "linear" if len(self.node.output_shape) == 1 else "conv"
-        return "pool" if "pool" in op else "merge" if len(self.reads) > 1 or op == "split" else "other"
+        if getattr(self.node.op, "pools", False):
+            return "pool"
+        return "merge" if len(self.reads) > 1 or getattr(self.node.op, "combines", False) else "other"
 
     @property
     def groups(self) -> int:
-        """Into how many blocks its channels are cut."""
+        """The number of groups of channels, each drawn as a box of its own."""
         return int(getattr(self.node.op, "groups", 1))
 
     @property
     def words(self) -> list[str]:
-        """What is written below: name, shape, groups, and the layers that come with it."""
+        """The lines of text below the box: name, shape, groups and the layers that follow."""
         groups = [f"groups {self.groups}"] if self.groups > 1 else []
-        return [self.node.name, times(self.node.output_shape), *groups, *self.names]
+        return [self.node.name, format_shape(self.node.output_shape), *groups, *self.names]
 
     @property
     def names(self) -> list[str]:
-        """The layers that come with it."""
+        """The names of the layers that follow."""
         more = len(self.then) - _NAMES
         return [*(node.name for node in self.then[:_NAMES]), *([f"and {more:,} more"] if more > 0 else [])]
 
     @property
     def title(self) -> str:
-        """What is shown when it is pointed at."""
+        """The tooltip."""
         if self.kind == "input":
-            return f"input {times(self.node.output_shape)}"
-        costs = [f"{analysis.params(self.node):,} parameters", f"{self.node.macs:,} MACs"] if self.node.weights else []
+            return f"input {format_shape(self.node.output_shape)}"
+        costs = (
+            [f"{analysis.params(self.node):,} parameters", f"{self.node.macs:,} MACs"] if self.node.trainable else []
+        )
         return ", ".join([f"{self.node.name}: {self.node.op.op} {attributes(self.node.op)}".strip(), *costs])
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Pixels for a row or column, a channel, and a value of a vector."""
+    """Pixels per row or column of a map, per channel, and per value of a vector."""
 
     place: float
     channel: float
     value: float
 
-    def size(self, block: Block) -> tuple[float, float, float]:
-        """Return the width (channels), height (rows) and depth (columns) of a block."""
-        shape = block.node.output_shape
+    def size(self, box: Box) -> tuple[float, float, float]:
+        """Return the width (channels), height (rows) and depth (columns) of a box."""
+        shape = box.node.output_shape
         if len(shape) == 1:
             return 7.0, max(_THIN, shape[0] * self.value), 0.0
         channels, height, width = shape
         return max(_THIN, channels * self.channel), max(_THIN, height * self.place), max(_THIN, width * self.place)
 
 
-def blocks(graph: Graph) -> list[Block]:
-    """Return the blocks of a network in its order, ranked and in lanes: what runs side by side stands side by side."""
-    of: dict[Node, Block] = {graph.input: Block(graph.input, [])}
+def boxes(graph: Graph) -> list[Box]:
+    """Return the boxes of a network in its order, with rank (column) and lane (row): parallel branches get lanes."""
+    of: dict[Node, Box] = {graph.input: Box(graph.input, [])}
     made = [of[graph.input]]
     reads = Counter(read for node in graph.nodes for read in set(node.inputs))
     for node in graph.nodes:
         (first, *more) = node.inputs
         unlike = node.output_shape != first.output_shape and not node.op.is_view
-        if node.weights or more or unlike or node.op.op == "split" or reads[first] > 1:
-            of[node] = Block(node, [of[read] for read in node.inputs])
+        if node.kernel or more or unlike or reads[first] > 1:
+            of[node] = Box(node, [of[read] for read in node.inputs])
             made.append(of[node])
         else:
             of[node] = of[first]
             of[first].then.append(node)
-    readers = Counter(read for block in made for read in set(block.reads))
-    tails: list[Block] = []  # of each lane, the last block
-    for block in made:
-        block.rank = 1 + max((read.rank for read in block.reads), default=-1)
+    readers = Counter(read for box in made for read in set(box.reads))
+    tails: list[Box] = []  # the last box of each lane
+    for box in made:
+        box.rank = 1 + max((read.rank for read in box.reads), default=-1)
         free = (
-            lane
-            for lane, tail in enumerate(tails)
-            if tail in block.reads or (not readers[tail] and tail.rank < block.rank)
+            lane for lane, tail in enumerate(tails) if tail in box.reads or (not readers[tail] and tail.rank < box.rank)
         )
-        on = (lane for lane, tail in enumerate(tails) if tail in block.reads)
-        block.lane = next(on, next(free, len(tails)))
-        tails[block.lane : block.lane + 1] = [block]
-        readers.subtract(set(block.reads))
+        on = (lane for lane, tail in enumerate(tails) if tail in box.reads)
+        box.lane = next(on, next(free, len(tails)))
+        tails[box.lane : box.lane + 1] = [box]
+        readers.subtract(set(box.reads))
     return made
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Blocks in their places, and what joins them."""
+    """Boxes with positions, and the arrows between them."""
 
     name: str
-    blocks: list[Block]
+    boxes: list[Box]
     scale: Scale
     width: float
     height: float
 
     @cached_property
-    def ranks(self) -> list[list[Block]]:
-        """The blocks that stand above each other, from left to right."""
-        found: list[list[Block]] = [[] for _ in range(self.blocks[-1].rank + 1)]
-        for block in self.blocks:
-            found[block.rank].append(block)
+    def ranks(self) -> list[list[Box]]:
+        """The boxes of each column, from left to right."""
+        found: list[list[Box]] = [[] for _ in range(self.boxes[-1].rank + 1)]
+        for box in self.boxes:
+            found[box.rank].append(box)
         return found
 
     @property
-    def shapes(self) -> list[tuple[Block, list[str], list[str], list[str]]]:
-        """Of each block, the polygons of its front, its top and its side, one for each of its groups."""
-        return [(block, *_faces(block, self.scale)) for block in self.blocks]
+    def shapes(self) -> list[tuple[Box, list[str], list[str], list[str]]]:
+        """Each box with the polygons of its front, top and side, one per group."""
+        return [(box, *_faces(box, self.scale)) for box in self.boxes]
 
-    def extent(self, block: Block) -> float:
-        """Return how wide a block is drawn."""
-        return _extent(block, self.scale)[0]
+    def extent(self, box: Box) -> float:
+        """Return the width of a box, its depth included."""
+        return _extent(box, self.scale)[0]
 
     @property
     def arrows(self) -> list[str]:
-        """The paths from block to block."""
-        return [self._arrow(read, block) for block in self.blocks for read in dict.fromkeys(block.reads)]
+        """The SVG paths of the arrows."""
+        return [self._arrow(read, box) for box in self.boxes for read in dict.fromkeys(box.reads)]
 
-    def _arrow(self, a: Block, b: Block) -> str:
+    def _arrow(self, a: Box, b: Box) -> str:
         width, _, depth = self.scale.size(a)
         x, y, end, to = a.x + width + depth * _SLANT[0] + 3, a.y, b.x - 4, b.y
         between = [c for rank in range(a.rank + 1, b.rank) for c in self.ranks[rank] if min(y, to) <= c.y <= max(y, to)]
-        if between:  # over what stands in the way
+        if between:  # arch over the boxes in between
             top = min(c.y - _extent(c, self.scale)[1] / 2 for c in [*between, a, b]) - 10
-            top = (top - (y + to) / 8) * 4 / 3  # a curve comes three quarters of the way to what it is drawn to
+            top = (top - (y + to) / 8) * 4 / 3  # a Bezier curve reaches three quarters of its control points
             return f"M{x:.1f} {y:.1f}C{x + 20:.1f} {top:.1f} {end - 30:.1f} {top:.1f} {end:.1f} {to:.1f}"
         if abs(y - to) < 1:
             return f"M{x:.1f} {y:.1f}L{end:.1f} {to:.1f}"
@@ -167,12 +169,12 @@ class Drawing:
 
 
 def draw(graph: Graph) -> Drawing | None:
-    """Return the drawing of a network, from left to right; None for more blocks than make one."""
-    made = blocks(graph)
-    if len(made) > MAX_BLOCKS or sum(len(block.reads) for block in made) > MAX_ARROWS:
+    """Return the drawing of a network, from left to right; None above MAX_BOXES boxes or MAX_ARROWS arrows."""
+    made = boxes(graph)
+    if len(made) > MAX_BOXES or sum(len(box.reads) for box in made) > MAX_ARROWS:
         return None
-    maps = [block.node.output_shape for block in made if len(block.node.output_shape) == 3]
-    vectors = [block.node.output_shape[0] for block in made if len(block.node.output_shape) == 1]
+    maps = [box.node.output_shape for box in made if len(box.node.output_shape) == 3]
+    vectors = [box.node.output_shape[0] for box in made if len(box.node.output_shape) == 1]
     scale = Scale(
         place=_TALLEST / max(max(shape[1:]) for shape in maps),
         channel=min(4.0, _WIDEST / max(shape[0] for shape in maps)),
@@ -181,18 +183,18 @@ def draw(graph: Graph) -> Drawing | None:
     height = _rows(made, scale)
     x = _MARGIN
     for rank in range(made[-1].rank + 1):
-        here = [block for block in made if block.rank == rank]
-        room = max((max(_extent(block, scale)[0], _text(block)) for block in here), default=0.0)
-        for block in here:
-            block.x = x + (room - _extent(block, scale)[0]) / 2
+        here = [box for box in made if box.rank == rank]
+        room = max((max(_extent(box, scale)[0], _text(box)) for box in here), default=0.0)
+        for box in here:
+            box.x = x + (room - _extent(box, scale)[0]) / 2
         x += room + 22
     return Drawing(graph.name, made, scale, x - 22 + _MARGIN, height)
 
 
-def _rows(made: list[Block], scale: Scale) -> float:
-    """Put each block at its height: alone in the middle, side by side in lanes; return the height of all."""
-    together = Counter(block.rank for block in made)
-    alone = [block for block in made if together[block.rank] == 1]
+def _rows(made: list[Box], scale: Scale) -> float:
+    """Set each box's y: a column's only box in the middle, others in lanes; return the height of the drawing."""
+    together = Counter(box.rank for box in made)
+    alone = [box for box in made if together[box.rank] == 1]
     lanes = [
         [b for b in made if b.lane == lane and together[b.rank] > 1] for lane in range(max(b.lane for b in made) + 1)
     ]
@@ -201,42 +203,42 @@ def _rows(made: list[Block], scale: Scale) -> float:
     whole = max(drawn + written, sum(map(sum, sizes))) + 2 * _MARGIN + 12
     top = (whole - sum(map(sum, sizes))) / 2
     for lane, (tall, words) in zip(lanes, sizes, strict=True):
-        for block in lane:
-            block.y, block.below = top + tall / 2, top + tall
+        for box in lane:
+            box.y, box.below = top + tall / 2, top + tall
         top += tall + words
-    for block in alone:
-        block.y = (whole - written) / 2
-        block.below = block.y + drawn / 2
+    for box in alone:
+        box.y = (whole - written) / 2
+        box.below = box.y + drawn / 2
     return whole
 
 
-def _height(found: list[Block], scale: Scale) -> tuple[float, float]:
-    """Return the height of the tallest of some blocks, and of the most words below one."""
-    tall = max((_extent(block, scale)[1] for block in found), default=0.0)
-    return tall, max((len(block.words) * _LINE + 14 for block in found), default=0.0)
+def _height(found: list[Box], scale: Scale) -> tuple[float, float]:
+    """Return the height of the tallest of some boxes, and of the longest text below one."""
+    tall = max((_extent(box, scale)[1] for box in found), default=0.0)
+    return tall, max((len(box.words) * _LINE + 14 for box in found), default=0.0)
 
 
-def _extent(block: Block, scale: Scale) -> tuple[float, float]:
-    """Return how wide and how high a block is drawn."""
-    width, height, depth = scale.size(block)
+def _extent(box: Box, scale: Scale) -> tuple[float, float]:
+    """Return the width and height of a box, its depth included."""
+    width, height, depth = scale.size(box)
     return width + depth * _SLANT[0], height + depth * _SLANT[1]
 
 
-def _text(block: Block) -> float:
-    return max(map(len, block.words)) * _LETTER
+def _text(box: Box) -> float:
+    return max(map(len, box.words)) * _LETTER
 
 
-def _faces(block: Block, scale: Scale) -> tuple[list[str], list[str], list[str]]:
-    """Return the polygons of a block's front, top and side, one for each group, as SVG has their points."""
-    width, height, depth = scale.size(block)
+def _faces(box: Box, scale: Scale) -> tuple[list[str], list[str], list[str]]:
+    """Return the polygons of a box's front, top and side, one per group, as values of SVG's `points`."""
+    width, height, depth = scale.size(box)
     back, up = depth * _SLANT[0], depth * _SLANT[1]
-    slices = block.groups if block.groups <= _SLICES else 1
-    bottom, top = block.y + (height + up) / 2, block.y - (height - up) / 2
+    slices = box.groups if box.groups <= _SLICES else 1
+    bottom, top = box.y + (height + up) / 2, box.y - (height - up) / 2
     gap = 1.5 if slices > 1 else 0.0
     each = (width - gap * (slices - 1)) / slices
     front, roof, side = [], [], []
     for i in range(slices):
-        left = block.x + i * (each + gap)
+        left = box.x + i * (each + gap)
         right = left + each
         front.append(_points((left, top), (right, top), (right, bottom), (left, bottom)))
         if depth:
@@ -251,13 +253,13 @@ def _points(*points: tuple[float, float]) -> str:
 
 def svg(drawing: Drawing) -> str:
     """Return a drawing as SVG."""
-    from archspec.emit.words import pages
+    from archspec.targets.render import html_environment
 
-    return pages().get_template("network.svg.jinja").render(d=drawing)
+    return html_environment().get_template("html/network.svg.jinja").render(d=drawing)
 
 
 def png(drawing: Drawing) -> bytes:
-    """Return the same drawing as PNG, on white, two pixels for one.
+    """Return a drawing as PNG on a white background, at twice its size.
 
     Raises ImportError without resvg_py, and ValueError for more than MAX_PIXELS.
     """

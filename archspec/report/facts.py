@@ -1,63 +1,64 @@
-"""One set of facts about a network, as tables of values and of the words that show them."""
+"""The facts of a network, as tables of values and their text."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archspec import analysis
-from archspec.claims import Verdict, shown
-from archspec.conventions import CONVENTIONS, totals
+from archspec.analysis.claims import Verdict, format_number
+from archspec.analysis.conventions import CONVENTIONS, totals
+from archspec.analysis.memory import RUNTIME_BYTES, Memory, memory, saved_bytes
+from archspec.analysis.receptive_field import ReceptiveField, receptive_fields
 from archspec.graph import Graph, Node
-from archspec.memory import LIBRARIES, Memory, kept_bytes, memory
-from archspec.ops.base import Op, times
-from archspec.spec import Multipliers
+from archspec.language.ops.base import Op, format_shape
+from archspec.language.spec import Multipliers
 
 if TYPE_CHECKING:
-    from archspec.emit.towers import Crossing
+    from archspec.graph.model_parallel import Transfer
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is computed of a network for a batch in a dtype."""
+    """The facts of a network, for a batch in a dtype."""
 
     graph: Graph
     batch: int = 1
     dtype: str = "float32"
     verdicts: tuple[Verdict, ...] = ()
-    crossings: tuple[Crossing, ...] = ()  # where it is placed on two devices
+    transfers: tuple[Transfer, ...] = ()  # of model parallelism on two ranks
 
     @cached_property
     def totals(self) -> analysis.Totals:
-        """What the whole network costs, one sample in float32."""
+        """The costs of the whole network, for one sample in float32."""
         return analysis.totals(self.graph)
 
     @cached_property
     def memory(self) -> Memory:
-        """What it takes, and when."""
+        """Its memory."""
         return memory(self.graph, self.batch, self.dtype, self.graph.spec.training)
 
     @cached_property
-    def fields(self) -> dict[Node, analysis.Field]:
+    def fields(self) -> dict[Node, ReceptiveField]:
         """The receptive field of every layer."""
-        return analysis.receptive_fields(self.graph)
+        return receptive_fields(self.graph)
 
     @cached_property
-    def kept(self) -> dict[Node, int]:
-        """What of every layer is kept for gradients, in bytes."""
-        return kept_bytes(self.graph, self.batch, self.dtype)
+    def saved(self) -> dict[Node, int]:
+        """The bytes that each layer saves for the backward pass."""
+        return saved_bytes(self.graph, self.batch, self.dtype)
 
 
 class Column(NamedTuple):
-    """A column of a network's table: its head, its value for a layer, and how that is shown."""
+    """A column of a network's table: its head, its value for a layer, and how to format that."""
 
     head: str
     value: Callable[[Facts, Node], Any]
     show: Callable[[Any], str]
-    says: str  # what stands in it
+    description: str
 
     @property
     def is_number(self) -> bool:
@@ -74,7 +75,7 @@ def _share(share: float) -> str:
 
 
 def _shape(shape: list[int] | None) -> str:
-    return times(tuple(shape)) if shape else ""
+    return format_shape(tuple(shape)) if shape else ""
 
 
 _MANY = 4  # more in a cell are counted
@@ -93,14 +94,13 @@ def _multiplied(facts: Facts, node: Node) -> list[str]:
     rates = facts.graph.spec.multipliers or Multipliers()
     return [
         f"{kind} lr {rate.lr:g} decay {rate.decay:g}"
-        for kind in node.weights
+        for kind in node.trainable
         if (rate := getattr(rates, kind)) != type(rate)()
     ]
 
 
 def _rules(facts: Facts, node: Node) -> list[str]:
-    rules = facts.graph.init(node)
-    return [f"{kind} {_rule(getattr(rules, kind))}" for kind in node.weights]
+    return [f"{name} {_rule(facts.graph.initializer(node, name))}" for name in node.trainable]
 
 
 def _rule(rule: Any) -> str:
@@ -109,35 +109,38 @@ def _rule(rule: Any) -> str:
 
 
 COLUMNS: dict[str, Column] = {
-    "name": Column("layer", lambda f, n: n.name, str, "its name"),
-    "op": Column("op", lambda f, n: n.op.op, str, "what it is"),
+    "name": Column("layer", lambda f, n: n.name, str, "layer name"),
+    "op": Column("op", lambda f, n: n.op.op, str, "op name"),
     "attributes": Column(
-        "attributes", lambda f, n: attributes(n.op), str, "without defaults, as a paper's table has them"
+        "attributes",
+        lambda f, n: attributes(n.op),
+        str,
+        "attributes that are not at their default",
     ),
     "inputs": Column("reads", lambda f, n: [read.name for read in n.inputs], _words, "the layers that it reads"),
     "input_shapes": Column("input", lambda f, n: [list(s) for s in n.input_shapes], _shapes, "C x H x W, or F"),
     "output_shape": Column("output", lambda f, n: list(n.output_shape), _shape, "C x H x W, or F"),
-    "weights": Column("weights", lambda f, n: prod(n.weights.get("weight", (0,))), _count, "without biases"),
-    "biases": Column("biases", lambda f, n: prod(n.weights.get("bias", (0,))), _count, "without weights"),
-    "params": Column("parameters", lambda f, n: analysis.params(n), _count, "weights and biases"),
+    "weights": Column("weights", lambda f, n: prod(n.trainable.get("weight", (0,))), _count, "without biases"),
+    "biases": Column("biases", lambda f, n: prod(n.trainable.get("bias", (0,))), _count, "biases"),
+    "params": Column("parameters", lambda f, n: analysis.params(n), _count, "trainable parameters"),
     "params_share": Column(
-        "share", lambda f, n: analysis.params(n) / max(1, f.totals.params), _share, "of all parameters"
+        "share", lambda f, n: analysis.params(n) / max(1, f.totals.params), _share, "share of all parameters"
     ),
     "macs": Column("MACs", lambda f, n: n.macs, _count, "multiply-accumulates of weights with inputs, one sample"),
-    "macs_share": Column("share of MACs", lambda f, n: n.macs / max(1, f.totals.macs), _share, "of all MACs"),
+    "macs_share": Column("share of MACs", lambda f, n: n.macs / max(1, f.totals.macs), _share, "share of all MACs"),
     "flops": Column("FLOPs", lambda f, n: 2 * n.macs, _count, "2 x MACs"),
     "neurons": Column("neurons", lambda f, n: analysis.neurons(n), _count, "outputs of convolutions and linear layers"),
     "receptive_field": Column(
         "receptive field",
         lambda f, n: list(f.fields[n].size),
         _shape,
-        "rows x columns of the input and of the zeros around it",
+        "rows x columns of the input, padding included",
     ),
     "effective_stride": Column(
         "effective stride",
         lambda f, n: list(f.fields[n].stride or ()) or None,
         _shape,
-        "rows x columns of the input between neighbours' fields",
+        "rows x columns of the input between neighbouring fields",
     ),
     "activation_bytes": Column(
         "activations",
@@ -145,14 +148,14 @@ COLUMNS: dict[str, Column] = {
         _count,
         "bytes of its output, views excluded",
     ),
-    "kept_bytes": Column("kept", lambda f, n: f.kept[n], _count, "bytes kept of it until gradients are taken"),
+    "saved_bytes": Column("saved", lambda f, n: f.saved[n], _count, "bytes saved for the backward pass"),
     "param_bytes": Column(
         "param bytes",
         lambda f, n: analysis.params(n) * f.memory.params // max(1, f.totals.params),
         _count,
-        "parameters",
+        "bytes of its parameters",
     ),
-    "init": Column("init", _rules, _words, "what its weights and biases are drawn from"),
+    "init": Column("init", _rules, _words, "initializers of its weights and biases"),
     "multipliers": Column("multipliers", _multiplied, _words, "of learning rate and weight decay, where not 1"),
     **{
         name: Column(name, lambda f, n, c=convention: c.count(n), _count, f"{convention.unit}: {convention.says}")  # type: ignore[misc]
@@ -161,11 +164,11 @@ COLUMNS: dict[str, Column] = {
 }
 DEFAULT = (
     "name op attributes input_shapes output_shape weights biases params params_share macs".split()
-)  # as a paper's table, and `check`'s
+)  # of `check`, as in a paper's table
 
 
 class Table(NamedTuple):
-    """Values, and the words that show them; the columns in `right` are numbers."""
+    """Values, and their text; the columns in `right` are numbers."""
 
     title: str
     keys: list[str]
@@ -175,8 +178,8 @@ class Table(NamedTuple):
     right: frozenset[int]
 
 
-def layers(facts: Facts, columns: Iterable[str] = DEFAULT) -> Table:
-    """Return a row a layer, in the columns of COLUMNS that are named."""
+def layers_table(facts: Facts, columns: Iterable[str] = DEFAULT) -> Table:
+    """Return one row per layer, in the given columns of COLUMNS."""
     keys = list(columns)
     chosen = [COLUMNS[key] for key in keys]
     values = [[column.value(facts, node) for column in chosen] for node in facts.graph.nodes]
@@ -185,8 +188,8 @@ def layers(facts: Facts, columns: Iterable[str] = DEFAULT) -> Table:
     return Table("Layers", keys, [column.head for column in chosen], values, words, right)
 
 
-def whole(facts: Facts) -> Table:
-    """Return the totals of the network, with what each of them counts."""
+def totals_table(facts: Facts) -> Table:
+    """Return the totals of the network, and what each of them counts."""
     total = facts.totals
     rows = [
         ["parameters", total.params, f"{mib(total.param_bytes)} in float32"],
@@ -202,8 +205,8 @@ def whole(facts: Facts) -> Table:
     return _counted("Totals", ["total", "count", "what"], rows)
 
 
-def peaks(facts: Facts) -> Table:
-    """Return what the network takes of memory, in bytes."""
+def memory_table(facts: Facts) -> Table:
+    """Return the memory of the network, in bytes."""
     m = facts.memory
     recipe = facts.graph.spec.training
     optimizer = recipe.optimizer.optimizer if recipe else "SGD with momentum"
@@ -213,15 +216,19 @@ def peaks(facts: Facts) -> Table:
         ["optimizer", m.optimizer, f"states of {optimizer}"],
         ["input", m.input, "the batch"],
         ["activations", m.activations, "every layer's output"],
-        ["kept", m.kept, "of them, and beside them, for the gradients"],
-        ["peak, inference", m.peak_inference, f"{mib(m.peak_inference)}: each activation until it has been read"],
-        ["peak, training", m.peak_training, f"{mib(m.peak_training)}: a step, and PyTorch's own {mib(LIBRARIES)}"],
+        ["saved", m.saved, "for the backward pass: activations and other tensors"],
+        ["peak, inference", m.peak_inference, f"{mib(m.peak_inference)}: activations freed after their last use"],
+        [
+            "peak, training",
+            m.peak_training,
+            f"{mib(m.peak_training)} in a step, without the {mib(RUNTIME_BYTES)} of PyTorch's libraries",
+        ],
     ]
     return _counted(f"Memory, batch {m.batch} in {m.dtype}", ["memory", "bytes", "what"], rows)
 
 
-def claimed(facts: Facts) -> Table:
-    """Return the claims: a tick for a true one, a cross for one that is not, `disputed` for what has to be wrong."""
+def claims_table(facts: Facts) -> Table:
+    """Return the claims: a tick for a true one, a cross for a false one, `disputed` for one known to be wrong."""
     rows, words = [], []
     for verdict in facts.verdicts:
         claim = verdict.claim
@@ -229,27 +236,36 @@ def claimed(facts: Facts) -> Table:
         state = "false" if not verdict.holds else "disputed" if claim.disputed else "true"
         rows.append([state, verdict.what, verdict.claimed, verdict.computed, says, claim.disputed or ""])
         mark = {"false": "\u2717", "disputed": "disputed", "true": "\u2713"}[state]
-        words.append([mark, verdict.what, shown(verdict.claimed), shown(verdict.computed), says, claim.disputed or ""])
+        words.append(
+            [
+                mark,
+                verdict.what,
+                format_number(verdict.claimed),
+                format_number(verdict.computed),
+                says,
+                claim.disputed or "",
+            ]
+        )
     keys = ["verdict", "claim", "claimed", "computed", "source", "disputed"]
     return Table("Claims", keys, ["", "claim", "claimed", "computed", "source", "but"], rows, words, frozenset((2, 3)))
 
 
-def counted(facts: Facts) -> Table:
-    """Return the network's total in everyone's convention."""
+def conventions_table(facts: Facts) -> Table:
+    """Return the network's total in every counting convention."""
     found = totals(facts.graph)
     rows = [[c.name, found[c.name], c.unit, c.says] for c in CONVENTIONS.values()]
-    return _counted("Conventions", ["convention", "count", "unit", "of what"], rows)
+    return _counted("Conventions", ["convention", "count", "unit", "what"], rows)
 
 
-def crossed(facts: Facts) -> Table:
-    """Return what crosses between two devices, both ways together, in bytes a batch: forward, and back in training."""
+def transfers_table(facts: Facts) -> Table:
+    """Return the bytes a batch that both ranks together send, in the forward and in the backward pass."""
     size = facts.batch * analysis.DTYPES[facts.dtype]
-    rows: list[list[Any]] = [[one.layer, size * one.forward, size * one.backward, one.what] for one in facts.crossings]
+    rows: list[list[Any]] = [[one.layer, size * one.forward, size * one.backward, one.what] for one in facts.transfers]
     if rows:
         rows.append(["all", sum(row[1] for row in rows), sum(row[2] for row in rows), ""])
     words = [[layer, f"{forward:,}", f"{backward:,}", what] for layer, forward, backward, what in rows]
-    heads = ["at", "bytes forward", "bytes back", "of what"]
-    title = f"Two devices: what crosses, batch {facts.batch} in {facts.dtype}"
+    heads = ["at", "bytes forward", "bytes backward", "what"]
+    title = f"Transfers between two ranks, batch {facts.batch} in {facts.dtype}"
     return Table(title, ["layer", "forward", "backward", "what"], heads, rows, words, frozenset((1, 2)))
 
 
@@ -259,16 +275,32 @@ def _counted(title: str, heads: list[str], rows: list[list[Any]]) -> Table:
     return Table(title, heads, heads, rows, words, frozenset((1,)))
 
 
-def tables(facts: Facts, columns: Iterable[str] = DEFAULT) -> list[Table]:
-    """Return all tables of a report."""
-    found = [layers(facts, columns), whole(facts), peaks(facts), crossed(facts), claimed(facts), counted(facts)]
+def tables(facts: Facts, columns: Iterable[str] | None = None) -> list[Table]:
+    """Return the tables of a report; by default with the columns of `default_columns`."""
+    names = default_columns(facts.graph) if columns is None else columns
+    found = [
+        layers_table(facts, names),
+        totals_table(facts),
+        memory_table(facts),
+        transfers_table(facts),
+        claims_table(facts),
+    ]
     return [table for table in found if table.values]
+
+
+def default_columns(graph: Graph) -> list[str]:
+    """Return DEFAULT, with the inputs of each layer if a layer does not read the one above it."""
+    above = [graph.input, *graph.nodes]
+    if all(node.inputs == (before,) for before, node in zip(above, graph.nodes, strict=False)):
+        return list(DEFAULT)
+    at = DEFAULT.index("input_shapes")
+    return [*DEFAULT[:at], "inputs", *DEFAULT[at:]]
 
 
 def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, Any]:
     """Return a report as data: shapes are [C, H, W] or [F], everything raw."""
     graph = facts.graph
-    table, between = layers(facts, columns), crossed(facts)
+    table, between = layers_table(facts, columns), transfers_table(facts)
     return {
         "name": graph.name,
         "path": graph.source.path,
@@ -280,7 +312,7 @@ def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, 
         "claims": [claim_facts(verdict) for verdict in facts.verdicts],
         "conventions": totals(graph),
         **(
-            {"crossings": [dict(zip(between.keys, row, strict=True)) for row in between.values]}
+            {"transfers": [dict(zip(between.keys, row, strict=True)) for row in between.values]}
             if between.values
             else {}
         ),
@@ -288,7 +320,7 @@ def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, 
 
 
 def claim_facts(verdict: Verdict) -> dict[str, Any]:
-    """Return a claim and its verdict: `true`, `false`, or `disputed`; `holds` is whether that is as it should be."""
+    """Return a claim with its verdict: `true`, `false` or `disputed`; `holds` if that is as the spec says."""
     claim = verdict.claim
     return {
         "layers": claim.layers,
@@ -311,15 +343,25 @@ def mib(size: int) -> str:
 
 
 def attributes(op: Any) -> str:
-    """Return an op's attributes as a paper's table puts them, `96, 11 x 11, stride 4`, without defaults."""
+    """Return an op's attributes that are not at their default, e.g. `96, 11 x 11, stride 4`."""
     words = []
-    for field, info in type(op).model_fields.items():
+    for field, default, required in _fields(type(op)):  # type: ignore[arg-type]
         value = getattr(op, field)
-        if field in Op.model_fields or field == "init" or value == info.default:
+        if not required and value == default:
             continue
-        text = times(value) if field == "kernel_size" else _value(value)
-        words.append(text if info.is_required() else f"{field.removesuffix('_mode')} {text}")
+        text = format_shape(value) if field == "kernel_size" else _value(value)
+        words.append(text if required else f"{field.removesuffix('_mode')} {text}")
     return ", ".join(words)
+
+
+@cache
+def _fields(model: type[Op]) -> list[tuple[str, Any, bool]]:
+    """Return an op's own attributes: name, default, and whether it is required."""
+    return [
+        (name, info.default, info.is_required())
+        for name, info in model.model_fields.items()
+        if name not in Op.model_fields and name != "init"
+    ]
 
 
 def _value(value: Any) -> str:
@@ -331,5 +373,5 @@ def _value(value: Any) -> str:
             return str(top) if top == left else f"{top} x {left}"
         return f"top {top} bottom {bottom} left {left} right {right}"
     if isinstance(value, tuple):  # height and width
-        return str(value[0]) if value[0] == value[1] else times(value)
+        return str(value[0]) if value[0] == value[1] else format_shape(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

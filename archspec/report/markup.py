@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from archspec.report.facts import DEFAULT, Facts, Table, layers, tables
+from archspec.report.facts import Facts, Table, default_columns, layers_table, tables
 
 
-def as_markdown(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
+def as_markdown(facts: Facts, columns: Iterable[str] | None = None) -> str:
     """Return a report as GitHub renders it."""
     head = f"# {_plain(facts.graph.name)}\n\n"
     source = f"{_plain(facts.graph.spec.source)}\n\n" if facts.graph.spec.source else ""
@@ -28,12 +28,12 @@ def _plain(text: str) -> str:
     return re.sub(r"^(\d*)([-+.)=])", r"\1\\\2", text)  # a list's mark, or a rule
 
 
-def as_csv(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
-    """Return the network's layers, a row each, as RFC 4180 has it; numbers are plain, shapes are `96x55x55`."""
+def as_csv(facts: Facts, columns: Iterable[str] | None = None) -> str:
+    """Return the network's layers as RFC 4180 CSV, one row each; numbers are plain, shapes are `96x55x55`."""
     import csv
     import io
 
-    table = layers(facts, columns)
+    table = layers_table(facts, columns or default_columns(facts.graph))
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(table.keys)
@@ -82,7 +82,7 @@ _LATEX = {
 }
 
 
-def as_latex(facts: Facts, columns: Iterable[str] = DEFAULT) -> str:
+def as_latex(facts: Facts, columns: Iterable[str] | None = None) -> str:
     """Return a report as a document for pdflatex, with the rules of booktabs; each table can be lifted out of it."""
     lines = [
         r"\documentclass{article}",

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else."""
+"""A report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -8,41 +8,49 @@ from typing import NamedTuple
 
 import archspec
 from archspec import analysis
-from archspec.emit.words import pages
 from archspec.report.drawing import draw, svg
-from archspec.report.facts import Facts, claimed, counted, crossed, layers, mib, peaks, whole
+from archspec.report.facts import (
+    Facts,
+    claims_table,
+    conventions_table,
+    layers_table,
+    memory_table,
+    mib,
+    totals_table,
+    transfers_table,
+)
+from archspec.targets.render import html_environment
+from archspec.targets.view import spec_hash
 
 COLUMNS = [
     *"name op attributes input_shapes output_shape params params_share macs macs_share".split(),
-    *"receptive_field effective_stride activation_bytes kept_bytes init".split(),
+    *"receptive_field effective_stride activation_bytes saved_bytes init".split(),
 ]
 _BARS = 12  # more layers than that are summed up
 
 
 class Bar(NamedTuple):
-    """A layer's part of a whole: 0 to 1, and in words."""
+    """A layer's share of a total: 0 to 1, and as text."""
 
     name: str
     share: float
-    says: str
+    text: str
 
 
 def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
-    """Return the page: the network drawn, where its cost goes, its layers, memory, claims and everyone's counts."""
-    from hashlib import sha256
-
+    """Return the page: a drawing, the costs by layer, the layers, memory, claims and counting conventions."""
     from markupsafe import Markup
 
-    environment = pages()
+    environment = html_environment()
     assert environment.loader
     scripts = [
-        environment.loader.get_source(environment, f"vendor/{name}")[0]
+        environment.loader.get_source(environment, f"html/vendor/{name}")[0]
         for name in ("sortable.min.js", "sortable.a11y.min.js")
     ]
     drawing = draw(facts.graph)
     nodes = facts.graph.nodes
-    table = layers(facts, columns)
-    return environment.get_template("report.html.jinja").render(
+    table = layers_table(facts, columns)
+    return environment.get_template("html/report.html.jinja").render(
         f=facts,
         total=facts.totals,
         mib=mib,
@@ -50,26 +58,27 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
         bars={
             "Parameters": _bars([(n.name, analysis.params(n)) for n in nodes], ""),
             "MACs": _bars([(n.name, n.macs) for n in nodes], ""),
-            "Memory kept for gradients": _bars([(n.name, facts.kept[n]) for n in nodes], " bytes"),
+            "Memory saved for the backward pass": _bars([(n.name, facts.saved[n]) for n in nodes], " bytes"),
         },
         layers=table,
         order=[[_order(value) for value in row] for row in table.values],
-        tables=[whole(facts), peaks(facts), crossed(facts), claimed(facts), counted(facts)],
+        tables=[totals_table(facts), memory_table(facts), transfers_table(facts), claims_table(facts)],
+        conventions=conventions_table(facts),
         scripts=Markup("\n".join(scripts)),  # noqa: S704, files of ours
         version=archspec.__version__,
-        sha256=sha256(facts.graph.source.text.encode()).hexdigest(),
+        sha256=spec_hash(facts.graph.source),
     )
 
 
 def _order(value: object) -> float | int | None:
-    """Return by what a cell is sorted if not by its words: a number is itself, a shape how much it holds."""
+    """Return the sort key of a cell that is not sorted as text: a number, or the size of a shape."""
     if isinstance(value, list) and value and all(isinstance(n, int) for n in value):
         return prod(value)
     return value if isinstance(value, int | float) else None
 
 
 def _bars(parts: list[tuple[str, int]], unit: str) -> list[Bar]:
-    """Return the largest parts of a whole in the order of the network, and what the others are together."""
+    """Return the largest parts of a total in the order of the network, and the sum of the others."""
     whole = sum(size for _, size in parts) or 1
     parts = [(name, size) for name, size in parts if size]
     top = set(sorted(range(len(parts)), key=lambda i: -parts[i][1])[:_BARS])

@@ -1,56 +1,68 @@
-"""A network as a table like a paper's, for a terminal."""
+"""A network as plain text for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from archspec.claims import Verdict, shown
+from archspec.analysis.claims import Verdict, format_number
 from archspec.graph import Graph
-from archspec.report.facts import DEFAULT, Facts, Table, counted, crossed, layers, peaks, whole
+from archspec.report.facts import (
+    Facts,
+    Table,
+    default_columns,
+    layers_table,
+    memory_table,
+    totals_table,
+    transfers_table,
+)
 from archspec.report.text import aligned
 
+# The columns that are left out first where a table is wider than the terminal.
+EXPENDABLE = ("params_share", "input_shapes", "biases", "weights", "attributes", "inputs", "op")
 
-def table(graph: Graph) -> Iterator[str]:
-    """Yield the lines of the network's table: a row a layer, then the totals with what each of them counts."""
+
+def network_lines(graph: Graph, width: int | None = None) -> Iterator[str]:
+    """Yield the lines of a network: one row per layer, then the totals.
+
+    Columns are left out until the table fits into `width` characters, by default none.
+    """
     facts = Facts(graph)
     yield from _head(facts)
-    yield from _lines(layers(facts))
+    yield from _fitted(facts, default_columns(graph), width)
     yield ""
-    yield from _totals(whole(facts))
+    yield from _totals(totals_table(facts))
 
 
-def report(facts: Facts, columns: Iterable[str] = DEFAULT) -> Iterator[str]:
-    """Yield the lines of a report: the network's table, what it takes of memory, its claims, everyone's counts."""
+def report_lines(facts: Facts, columns: Iterable[str] | None = None, width: int | None = None) -> Iterator[str]:
+    """Yield the lines of a report: layers, totals, memory, transfers and claims."""
     yield from _head(facts)
-    yield from _lines(layers(facts, columns))
+    if columns is None:
+        yield from _fitted(facts, default_columns(facts.graph), width)
+    else:
+        yield from _lines(layers_table(facts, columns))
     yield ""
-    yield from _totals(whole(facts))
-    memory = peaks(facts)
+    yield from _totals(totals_table(facts))
+    memory = memory_table(facts)
     yield from ("", memory.title, "")
     yield from _totals(memory)
-    if facts.crossings:
-        yield from ("", (between := crossed(facts)).title, "")
+    if facts.transfers:
+        yield from ("", (between := transfers_table(facts)).title, "")
         yield from _lines(between)
     if facts.verdicts:
         yield ""
-        yield from claims_table(list(facts.verdicts))
-    yield ""
-    yield from _lines(counted(facts))
+        yield from claims_lines(facts.verdicts)
 
 
-def claims_table(found: list[Verdict]) -> Iterator[str]:
-    """Yield the lines of a network's claims: a tick if it is true, a cross if it is not, struck through if disputed.
-
-    What is struck through stands between ~~ and ~~.
-    """
+def claims_lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
+    """Yield the lines of claims: a tick for a true one, a cross for a false one, a disputed one between ~~ and ~~."""
     rows = [("", "claim", "claimed", "computed", "source")]
-    for verdict in found:
+    for verdict in verdicts:
         claim = verdict.claim
         source = ", ".join(word for word in (claim.says, claim.where) if word)
         if claim.disputed:
             source = f"~~{source}~~ {claim.disputed}".replace("~~~~", "").strip()
         mark = "\u2717" if not verdict.holds else "" if claim.disputed else "\u2713"
-        rows.append((mark, verdict.what, shown(verdict.claimed), shown(verdict.computed), source))
+        rows.append((mark, verdict.what, format_number(verdict.claimed), format_number(verdict.computed), source))
     yield from aligned(rows, {2, 3})
 
 
@@ -59,6 +71,17 @@ def _head(facts: Facts) -> Iterator[str]:
     if facts.graph.spec.source:
         yield facts.graph.spec.source
     yield ""
+
+
+def _fitted(facts: Facts, columns: list[str], width: int | None) -> list[str]:
+    lines = list(_lines(layers_table(facts, columns)))
+    for name in EXPENDABLE if width else ():
+        if max(map(len, lines)) <= (width or 0):
+            break
+        if name in columns:
+            columns = [column for column in columns if column != name]
+            lines = list(_lines(layers_table(facts, columns)))
+    return lines
 
 
 def _lines(table: Table) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Runs generated Keras code, on the backend that KERAS_BACKEND names."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import protocol
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes here; raise RuntimeError if there is no such device."""
+    """Return the versions of the framework and its device; raise RuntimeError if there is no such device."""
     import keras
     import numpy
 
@@ -42,7 +43,7 @@ def _without_tf32(backend: str, engine: Any) -> str:
 
 
 def _fresh(dtype: str) -> None:
-    """Forget the last network, and compute in `dtype`."""
+    """Clear Keras' state and set `dtype`."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -55,22 +56,23 @@ def _fresh(dtype: str) -> None:
     keras.config.set_dtype_policy(dtype)  # floatx alone does nothing once a layer has been made
 
 
-def _network(model: str, name: str, weights: str, dtype: str) -> tuple[Any, Any]:
-    """Return the generated network with the canonical weights in it, and the module that it is of."""
+def _network(program: protocol.Program, name: str, weights: str, dtype: str) -> Any:
+    """Return the generated network with the canonical weights of a file."""
     _fresh(dtype)
-    generated = protocol.module(model)
-    network = getattr(generated, name)()
+    model = program("model")
+    network = getattr(model, name)()
     if network.weights:
-        generated.load_weights(network, weights)
-    return network, generated
+        model.load_torch_weights(network, weights)
+    with contextlib.suppress(ImportError):  # a folder with a model alone
+        program("engine.layers").split_groups(network)
+    return network
 
 
-def _compiled(model: str, train: str, name: str, weights: str, dtype: str) -> tuple[Any, Any, Any]:
-    """Return the network, compiled by the training file, the module that it is of and the training file's."""
-    network, generated = _network(model, name, weights, dtype)
-    trainer = protocol.module(train)
-    trainer.compile_model(network)
-    return network, generated, trainer
+def _compiled(program: protocol.Program, name: str, weights: str, dtype: str) -> Any:
+    """Return the network, compiled by the training program."""
+    network = _network(program, name, weights, dtype)
+    program("train").compile_model(network)
+    return network
 
 
 def _floats(path: str, dtype: str) -> Any:
@@ -98,7 +100,7 @@ def _dropouts(network: Any) -> list[Any]:
 
 
 def _uniform(masks: str) -> dict[str, Any]:
-    """Return the numbers in the file `masks`, that dropout layers draw."""
+    """Return the random numbers in the file `masks`, by dropout layer."""
     import numpy as np
 
     with np.load(masks) as arrays:
@@ -107,9 +109,9 @@ def _uniform(masks: str) -> dict[str, Any]:
 
 @contextmanager
 def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator[None]:
-    """Have Keras' dropout draw the numbers in `uniform`, a layer each; what it does with them stays its own.
+    """Replace the random numbers of Keras' dropout by those in `uniform`, by layer; the rest stays Keras'.
 
-    Which layers asked for none is in `undrawn` at the end.
+    At the end, `undrawn` has the layers that asked for none.
     """
     import keras
     from keras.src import backend
@@ -168,10 +170,10 @@ def _gradients(network: Any, batch: Any, labels: Any, training: bool) -> tuple[A
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def structure(model: str, name: str, inputs: list[int], layers: list[str]) -> dict[str, Any]:
+def structure(folder: str, name: str, inputs: list[int], layers: list[str]) -> dict[str, Any]:
     """Return the shapes of all parameters, and of all layers' outputs, in Keras' layouts."""
     _fresh("float32")
-    network = getattr(protocol.module(model), name)()
+    network = getattr(protocol.Program(folder)("model"), name)()
     made = {layer.name: layer for layer in network.layers}
     shapes = {layer: [inputs[0], *made[layer].output.shape[1:]] for layer in layers if layer in made}
     weights = dict(zip(_names(network), [list(w.shape) for w in network.trainable_variables], strict=True))
@@ -179,7 +181,7 @@ def structure(model: str, name: str, inputs: list[int], layers: list[str]) -> di
 
 
 def forward(
-    model: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], output: str
+    folder: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], output: str
 ) -> dict[str, Any]:
     """Write every layer's output in evaluation mode to the file `output`.
 
@@ -188,7 +190,7 @@ def forward(
     import keras
     import numpy as np
 
-    network, _ = _network(model, name, weights, dtype)
+    network = _network(protocol.Program(folder), name, weights, dtype)
     present = [layer for layer in layers if any(layer == made.name for made in network.layers)]
     taps = {layer: network.get_layer(layer).output for layer in present}
     if layers[-1] in taps:
@@ -200,8 +202,7 @@ def forward(
 
 
 def gradients(
-    model: str,
-    train: str,
+    folder: str,
     name: str,
     weights: str,
     inputs: str,
@@ -212,15 +213,16 @@ def gradients(
     directions: list[list[str]] = [],  # noqa: B006  never altered
     step: float = 0.0,
 ) -> dict[str, Any]:
-    """Write the gradients of the training file's loss to the .npz file `output`: of the parameters, and of the `input`.
+    """Write the gradients of the recipe's loss to the .npz file `output`: of the parameters and of the input.
 
-    With `masks`, in training mode, dropout drawing those numbers; else in evaluation mode. `directions` are pairs of
-    files, weights and inputs: the answer has the loss a `step` along each of them and against it.
+    With `masks`, in training mode with those random numbers for dropout; otherwise in evaluation mode. `directions` are
+    pairs of files, weights and inputs: the answer has the loss at +-`step` along each of them.
     """
     import keras
     import numpy as np
 
-    network, generated, _ = _compiled(model, train, name, weights, dtype)
+    program = protocol.Program(folder)
+    network = _compiled(program, name, weights, dtype)
     batch, targets = _floats(inputs, dtype), np.load(labels)
     undrawn: set[str] = set()
     if masks:
@@ -238,7 +240,7 @@ def gradients(
     here = network.get_weights() if directions else []
     for path, inputs_path in directions:
         if here:
-            generated.load_weights(network, path)
+            program("model").load_torch_weights(network, path)
         along, there = network.get_weights(), _floats(inputs_path, dtype)
         losses = []
         for distance in (step, -step):
@@ -249,8 +251,7 @@ def gradients(
 
 
 def training(
-    model: str,
-    train: str,
+    folder: str,
     name: str,
     weights: str,
     inputs: str,
@@ -259,17 +260,18 @@ def training(
     epochs: list[list[float]],
     output: str,
 ) -> dict[str, Any]:
-    """Train with the training file's own functions, dropout off; return every step's loss and rate.
+    """Train with the generated program's own functions, dropout off; return every step's loss and rate.
 
-    An epoch is [steps, error]: how many steps it takes, a batch of the .npy files each, and the validation error (and
-    loss) that is measured after it. The .npz file `output` gets the weights at the end, and the optimizer's states.
+    An epoch is [steps, error]: the number of steps, each on the next batch of the .npy files, and the validation error
+    (and loss) reported after it. The final weights and optimizer states are written to the .npz file `output`.
     """
     import numpy as np
 
-    network, _, trainer = _compiled(model, train, name, weights, dtype)
+    program = protocol.Program(folder)
+    network = _compiled(program, name, weights, dtype)
     for layer in _dropouts(network):
         layer.rate = 0.0
-    scheduler = trainer.make_scheduler() if hasattr(trainer, "make_scheduler") else None
+    scheduler = program("recipe").make_scheduler()
     if scheduler is not None:
         scheduler.set_model(network)
         scheduler.on_train_begin()
@@ -293,17 +295,17 @@ def training(
     return {"losses": losses, "rates": rates, "drops": True, "peak_bytes": protocol.peak_bytes()}
 
 
-def initial(model: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
-    """Write the weights that the model is made with, `draws` times, to the .npz file `output`, in Keras' layouts."""
+def initial(folder: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
+    """Write the initial weights of `draws` new models to the .npz file `output`, in Keras' layouts."""
     import keras
     import numpy as np
 
     _fresh("float32")
     keras.utils.set_random_seed(seed)
-    generated = protocol.module(model)
+    model = protocol.Program(folder)("model")
     drawn = []
     for _ in range(draws):
-        network = getattr(generated, name)()
+        network = getattr(model, name)()
         drawn.append(dict(zip(_names(network), _arrays(network.trainable_variables), strict=True)))
     arrays: dict[str, Any] = {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
     np.savez(output, **arrays)
@@ -311,14 +313,14 @@ def initial(model: str, name: str, seed: int, draws: int, output: str) -> dict[s
 
 
 def dropout(
-    model: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], seed: int, output: str
+    folder: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], seed: int, output: str
 ) -> dict[str, Any]:
-    """Write what the layers `layers` read and give, in training mode with draws of their own, and in evaluation."""
+    """Write the inputs and outputs of `layers`, in training mode with their own random numbers, and in evaluation."""
     import keras
     import numpy as np
 
     keras.utils.set_random_seed(seed)
-    network, _ = _network(model, name, weights, dtype)
+    network = _network(protocol.Program(folder), name, weights, dtype)
     present = [layer for layer in network.layers if layer.name in layers]
     ends = {f"{layer.name}.in": layer.input for layer in present}
     tap = keras.Model(network.inputs, {**ends, **{f"{layer.name}.out": layer.output for layer in present}})
@@ -331,69 +333,72 @@ def dropout(
     return {}
 
 
-# --- a race: the network lives from one job to the next --------------------------------------------------------------
+# --- lockstep training: the network lives from one job to the next ---------------------------------------------------
 
-_race: dict[str, Any] = {}
-
-
-def read_begin(model: str, train: str, data: str, seed: int, room: str) -> dict[str, Any]:
-    """Find a data set as the training program does; return how many images and classes it has."""
-    protocol.module(model)
-    program = protocol.module(train)
-    *sources, classes = program.read_data(Path(data) if data else None)
-    known = [program.measure(sources[0], Path(room) / "known.npz")] if hasattr(program, "measure") else []
-    _race.update(program=program, sources=sources, known=known, seed=seed)
-    return {"counts": [len(source[0]) for source in sources], "classes": classes}
+_lockstep: dict[str, Any] = {}
 
 
-def read(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
-    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads and draws them.
+def open_data(folder: str, data: str, seed: int, statistics: str) -> dict[str, Any]:
+    """Open a data set as the training program does; return the numbers of images and classes."""
+    program = protocol.Program(folder)
+    found = program("engine.data").read_data(Path(data) if data else None)
+    measured = program("engine.transforms").measure(found.train, program("recipe"), Path(f"{statistics}.npz"))
+    _lockstep.update(program=program, data=found, statistics=measured, seed=seed)
+    return {"counts": [len(found.train[0]), len(found.validation[0])], "classes": found.num_classes}
 
-    `output`.images.npy has (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is what validates.
+
+def read_batches(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
+    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads them.
+
+    `output`.images.npy is (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is validation.
     """
     import numpy as np
 
-    program, seed, source = _race["program"], _race["seed"], _race["sources"][0 if epoch >= 0 else 1]
-    numbers = np.arange(len(source[0]))
+    program, seed = _lockstep["program"], _lockstep["seed"]
+    engine, source = program("engine.data"), _lockstep["data"][0 if epoch >= 0 else 1]
+    indices = np.arange(len(source[0]))
     if epoch >= 0:
-        numbers = np.random.default_rng((seed, epoch)).permutation(numbers)
-    transform = program.make_transform(epoch >= 0, seed, max(epoch, 0), *_race["known"])
-    parts = program.parts(numbers, size)[first : first + count]
-    found = list(program.make_dataset(source, parts, transform, 0))
+        indices = np.random.default_rng((seed, epoch)).permutation(indices)
+    transform = program("engine.transforms").make_transform(
+        program("recipe"), _lockstep["statistics"], seed if epoch >= 0 else None, max(epoch, 0)
+    )
+    parts = engine.split_batches(indices, size)[first : first + count]
+    found = list(engine.make_dataset(source, parts, transform, 0))
     images = np.concatenate([batch[0].numpy() for batch in found])
     np.save(f"{output}.images.npy", np.ascontiguousarray(np.moveaxis(images, -1, -3)))
     np.save(f"{output}.labels.npy", np.concatenate([batch[1].numpy() for batch in found]).astype(np.int64))
     return {}
 
 
-def race_begin(model: str, train: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
-    """Make the network, with the canonical weights, and all that trains it."""
-    network, _, program = _compiled(model, train, name, weights, dtype)
-    scheduler = program.make_scheduler() if hasattr(program, "make_scheduler") else None
+def lockstep_begin(folder: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
+    """Make the network, with the canonical weights, compiled, and its scheduler."""
+    program = protocol.Program(folder)
+    network = _compiled(program, name, weights, dtype)
+    scheduler = program("recipe").make_scheduler()
     if scheduler is not None:
         scheduler.set_model(network)
         scheduler.on_train_begin()
-    _race.update(program=program, network=network, scheduler=scheduler, dtype=dtype, epoch=0, drawn={})
+    _lockstep.update(program=program, network=network, scheduler=scheduler, dtype=dtype, epoch=0, drawn={})
     return {}
 
 
-def race_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str, Any]:
-    """Take a step on every batch of `size` in the files; return losses, and how many were right."""
+def lockstep_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str, Any]:
+    """Take a step on every batch of `size` in the files; return losses, and the number of correct predictions."""
     import numpy as np
 
-    network, scheduler = _race["network"], _race["scheduler"]
-    xs, ys = _last(images, _race["dtype"]), np.load(labels)
+    network, scheduler = _lockstep["network"], _lockstep["scheduler"]
+    xs, ys = _last(images, _lockstep["dtype"]), np.load(labels)
     drawn = _uniform(masks) if masks else {}
-    variables = _race["drawn"]
+    variables = _lockstep["drawn"]
     for layer in _dropouts(network):
         if layer.name in drawn and layer.name not in variables:
-            # A weight of the layer, so that what is compiled once reads new numbers at every step.
+            # A weight of the layer, so that the compiled step reads new numbers each time.
             layer._tracker.unlock()
             shape = (size, *drawn[layer.name].shape[1:])
             variables[layer.name] = layer.add_weight(shape=shape, dtype="float32", trainable=False, name="drawn")
     if scheduler is not None:
-        scheduler.on_epoch_begin(_race["epoch"])
-    losses, right = [], 0.0
+        scheduler.on_epoch_begin(_lockstep["epoch"])
+    losses, correct = [], 0.0
     start = time.perf_counter()
     with _drawn(network, variables, set()):
         for i in range(0, len(xs), size):
@@ -404,28 +409,28 @@ def race_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str
             network.reset_metrics()
             logs = network.train_on_batch(xs[i : i + size], ys[i : i + size], return_dict=True)
             losses.append(float(logs["loss"]))
-            right += float(logs["accuracy"]) * len(ys[i : i + size])
-    return {"losses": losses, "right": round(right), "seconds": time.perf_counter() - start}
+            correct += float(logs["accuracy"]) * len(ys[i : i + size])
+    return {"losses": losses, "correct": round(correct), "seconds": time.perf_counter() - start}
 
 
-def race_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
-    """End an epoch: validate, tell the schedule, write the weights to the .npz file `output`."""
+def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
+    """End an epoch: validate, call the scheduler, write the weights to the .npz file `output`."""
     import numpy as np
 
-    network, scheduler = _race["network"], _race["scheduler"]
-    xs, ys = _last(images, _race["dtype"]), np.load(labels)
+    network, scheduler = _lockstep["network"], _lockstep["scheduler"]
+    xs, ys = _last(images, _lockstep["dtype"]), np.load(labels)
     batches = [(xs[i : i + size], ys[i : i + size], None) for i in range(0, len(xs), size)]
-    loss, accuracy = _race["program"].evaluate(network, network.predict_on_batch, batches)
+    loss, accuracy = _lockstep["program"]("train").evaluate(network, network.predict_on_batch, batches)
     rate = float(_arrays([network.optimizer.learning_rate])[0])
     if scheduler is not None:
-        scheduler.on_epoch_end(_race["epoch"], {"val_loss": loss, "val_accuracy": accuracy})
-    _race["epoch"] += 1
+        scheduler.on_epoch_end(_lockstep["epoch"], {"val_loss": loss, "val_accuracy": accuracy})
+    _lockstep["epoch"] += 1
     np.savez(output, **dict(zip(_names(network), _arrays(network.trainable_variables), strict=True)))
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
 
 def _last(path: str, dtype: str) -> Any:
-    """Return images of (N, C, H, W), or crops of them, with the channels last."""
+    """Return images (N, C, H, W), or crops of them, with the channels last."""
     import numpy as np
 
     return np.ascontiguousarray(np.moveaxis(np.load(path), -3, -1)).astype(dtype)
@@ -442,10 +447,10 @@ if __name__ == "__main__":
             "training": training,
             "initial": initial,
             "dropout": dropout,
-            "read_begin": read_begin,
-            "read": read,
-            "race_begin": race_begin,
-            "race_steps": race_steps,
-            "race_epoch": race_epoch,
+            "open_data": open_data,
+            "read_batches": read_batches,
+            "lockstep_begin": lockstep_begin,
+            "lockstep_steps": lockstep_steps,
+            "lockstep_epoch": lockstep_epoch,
         },
     )

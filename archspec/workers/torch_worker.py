@@ -13,7 +13,7 @@ import protocol
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes here; raise RuntimeError if there is no such device."""
+    """Return the versions of the framework and its device; raise RuntimeError if there is no such device."""
     import numpy
     import torch
 
@@ -28,13 +28,13 @@ def versions() -> dict[str, str]:
 # --- the network and its data ----------------------------------------------------------------------------------------
 
 
-def _network(model: str, name: str, weights: str, dtype: str) -> Any:
-    """Return the generated network with the canonical weights in it, as they stand."""
+def _network(program: protocol.Program, name: str, weights: str, dtype: str) -> Any:
+    """Return the generated network with the canonical weights of a file."""
     import torch
     from safetensors.torch import load_file
 
-    with torch.device("meta"):  # its own weights would be drawn for nothing
-        network = getattr(protocol.module(model), name)()
+    with torch.device("meta"):  # without initializing weights that are replaced
+        network = getattr(program("model"), name)()
     network.load_state_dict(load_file(weights), strict=True, assign=True)
     return network.to(protocol.DEVICE, getattr(torch, dtype))
 
@@ -54,7 +54,7 @@ def _labels(path: str) -> Any:
 
 
 def _outputs(network: Any, batch: Any, layers: list[str]) -> tuple[dict[str, Any], str]:
-    """Return the output of every layer that the network came to, and the fault that stopped it if one did."""
+    """Return the outputs of the layers that ran, and the exception that stopped the network, if any."""
     import torch
 
     outputs: dict[str, Any] = {}
@@ -67,14 +67,16 @@ def _outputs(network: Any, batch: Any, layers: list[str]) -> tuple[dict[str, Any
 
     hooks = [module.register_forward_hook(keep(layer)) for layer, module in network.named_children()]
 
-    # A layer that is an expression has no module to hook. Its result has the variable of its name when forward returns.
+    # A layer that is an expression has no module to hook: its result is the local variable of its name, which may end
+    # in underscores, when forward returns.
     code = type(network).forward.__code__
 
     def at_return(frame: FrameType, event: str, result: Any) -> None:
         if event == "return" and frame.f_code is code:
-            found = frame.f_locals
-            named = {layer: found[layer] for layer in layers if layer in found and layer not in outputs}
-            outputs.update({layer: value.detach().clone() for layer, value in named.items()})
+            variables = {name.rstrip("_"): value for name, value in frame.f_locals.items()}
+            for layer in layers:
+                if layer not in outputs and isinstance(variables.get(layer.rstrip("_")), torch.Tensor):
+                    outputs[layer] = variables[layer.rstrip("_")].detach().clone()
             if result is not None:
                 outputs[layers[-1]] = result.detach().clone()
 
@@ -99,7 +101,7 @@ def _dropouts(network: Any) -> dict[str, Any]:
 
 
 def _uniform(masks: str) -> dict[str, Any]:
-    """Return the numbers in the file `masks`, that dropout layers draw."""
+    """Return the random numbers in the file `masks`, by dropout layer."""
     import numpy as np
     import torch
 
@@ -109,9 +111,9 @@ def _uniform(masks: str) -> dict[str, Any]:
 
 @contextmanager
 def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator[None]:
-    """Have torch's dropout draw the numbers in `uniform`, a layer each; what it does with them stays its own.
+    """Replace the random numbers of torch's dropout by those in `uniform`, by layer; the rest stays torch's.
 
-    Which layers asked for none is in `undrawn` at the end.
+    At the end, `undrawn` has the layers that asked for none.
     """
     from torch.nn import functional
 
@@ -144,12 +146,12 @@ def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator
 # --- jobs ------------------------------------------------------------------------------------------------------------
 
 
-def structure(model: str, name: str, inputs: list[int], layers: list[str]) -> dict[str, Any]:
+def structure(folder: str, name: str, inputs: list[int], layers: list[str]) -> dict[str, Any]:
     """Return the shapes of all parameters, and of all layers' outputs for inputs of the shape `inputs`."""
     import torch
 
     with torch.device("meta"):
-        network = getattr(protocol.module(model), name)().eval()
+        network = getattr(protocol.Program(folder)("model"), name)().eval()
         outputs, fault = _outputs(network, torch.zeros(inputs), layers)
     parameters = {name: list(weight.shape) for name, weight in network.named_parameters()}
     shapes = {layer: list(outputs[layer].shape) for layer in layers if layer in outputs}
@@ -157,7 +159,7 @@ def structure(model: str, name: str, inputs: list[int], layers: list[str]) -> di
 
 
 def forward(
-    model: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], output: str
+    folder: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], output: str
 ) -> dict[str, Any]:
     """Write every layer's output in evaluation mode to the file `output`.
 
@@ -165,15 +167,14 @@ def forward(
     """
     import numpy as np
 
-    network = _network(model, name, weights, dtype).eval()
+    network = _network(protocol.Program(folder), name, weights, dtype).eval()
     outputs, fault = _outputs(network, _floats(inputs, dtype), layers)
     np.savez(output, **{layer: outputs[layer].cpu().numpy() for layer in layers if layer in outputs})
     return {"fault": fault}
 
 
 def gradients(
-    model: str,
-    train: str,
+    folder: str,
     name: str,
     weights: str,
     inputs: str,
@@ -184,16 +185,17 @@ def gradients(
     directions: list[list[str]] = [],  # noqa: B006  never altered
     step: float = 0.0,
 ) -> dict[str, Any]:
-    """Write the gradients of the training file's loss to the .npz file `output`: of the parameters, and of the `input`.
+    """Write the gradients of the recipe's loss to the .npz file `output`: of the parameters and of the input.
 
-    With `masks`, in training mode, dropout drawing those numbers; else in evaluation mode. `directions` are pairs of
-    files, weights and inputs: the answer has the loss a `step` along each of them and against it.
+    With `masks`, in training mode with those random numbers for dropout; otherwise in evaluation mode. `directions` are
+    pairs of files, weights and inputs: the answer has the loss at +-`step` along each of them.
     """
     import numpy as np
     import torch
 
-    network = _network(model, name, weights, dtype).train(bool(masks))
-    criterion = protocol.module(train).criterion
+    program = protocol.Program(folder)
+    network = _network(program, name, weights, dtype).train(bool(masks))
+    criterion = program("recipe").criterion
     batch, targets = _floats(inputs, dtype).requires_grad_(), _labels(labels)
     undrawn: set[str] = set()
     with _drawn(network, _uniform(masks), undrawn) if masks else torch.enable_grad():
@@ -209,7 +211,7 @@ def gradients(
 
     moved = []
     for path, inputs_path in directions:
-        along = dict(_network(model, name, path, dtype).named_parameters())
+        along = dict(_network(program, name, path, dtype).named_parameters())
         there = _floats(inputs_path, dtype)
         losses = []
         with torch.no_grad():
@@ -219,12 +221,11 @@ def gradients(
                 batch += distance * there
                 losses.append(float(criterion(network(batch), targets)))
         moved.append(losses[:2])
-    return {"loss": float(loss), "moved": moved, "undrawn": sorted(undrawn)}
+    return {"loss": float(loss.detach()), "moved": moved, "undrawn": sorted(undrawn)}
 
 
 def training(
-    model: str,
-    train: str,
+    folder: str,
     name: str,
     weights: str,
     inputs: str,
@@ -233,29 +234,30 @@ def training(
     epochs: list[list[float]],
     output: str,
 ) -> dict[str, Any]:
-    """Train with the training file's own functions, dropout off; return every step's loss and rate.
+    """Train with the generated program's own functions, dropout off; return every step's loss and rate.
 
-    An epoch is [steps, error]: how many steps it takes, a batch of the .npy files each, and the validation error (and
-    loss) that is measured after it. The .npz file `output` gets the weights at the end, and the optimizer's states.
+    An epoch is [steps, error]: the number of steps, each on the next batch of the .npy files, and the validation error
+    (and loss) reported after it. The final weights and optimizer states are written to the .npz file `output`.
     """
     import numpy as np
 
-    network = _network(model, name, weights, dtype)
-    generated = protocol.module(train)
+    program = protocol.Program(folder)
+    network = _network(program, name, weights, dtype)
+    train, recipe = program("train"), program("recipe")
     active = []  # whether each dropout was asked to drop
     for module in _dropouts(network).values():
         module.p = 0.0
         module.register_forward_hook(lambda module, args, output: active.append(module.training))
-    optimizer = generated.make_optimizer(network)
-    scheduler = generated.make_scheduler(optimizer) if hasattr(generated, "make_scheduler") else None
+    optimizer = recipe.make_optimizer(network)
+    scheduler = recipe.make_scheduler(optimizer)
     batches = iter(zip(_floats(inputs, dtype), _labels(labels), strict=True))
     losses, rates = [], []
     for steps, error in epochs:
         for _ in range(int(steps)):
             rates.append(float(optimizer.param_groups[0]["lr"]))
-            losses.append(float(generated.train_step(network, optimizer, *next(batches))[0]))
+            losses.append(float(train.train_step(network, optimizer, *next(batches))[0]))
         if scheduler is not None:
-            scheduler.step(*([error] if "metrics" in scheduler.step.__code__.co_varnames else []))
+            scheduler.step(*([error] if recipe.MONITOR else []))
     arrays = {}
     for key, weight in network.named_parameters():
         arrays[key] = weight.detach().cpu().numpy()
@@ -265,27 +267,27 @@ def training(
     return {"losses": losses, "rates": rates, "drops": all(active), "peak_bytes": protocol.peak_bytes()}
 
 
-def initial(model: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
-    """Write the weights that the model is made with, `draws` times, to the .npz file `output`."""
+def initial(folder: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
+    """Write the initial weights of `draws` new models to the .npz file `output`."""
     import numpy as np
     import torch
 
     torch.manual_seed(seed)
-    generated = protocol.module(model)
-    drawn = [dict(getattr(generated, name)().named_parameters()) for _ in range(draws)]
+    model = protocol.Program(folder)("model")
+    drawn = [dict(getattr(model, name)().named_parameters()) for _ in range(draws)]
     arrays: dict[str, Any] = {name: np.stack([one[name].detach().numpy() for one in drawn]) for name in drawn[0]}
     np.savez(output, **arrays)
     return {}
 
 
 def dropout(
-    model: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], seed: int, output: str
+    folder: str, name: str, weights: str, inputs: str, dtype: str, layers: list[str], seed: int, output: str
 ) -> dict[str, Any]:
-    """Write what the layers `layers` read and give, in training mode with draws of their own, and in evaluation."""
+    """Write the inputs and outputs of `layers`, in training mode with their own random numbers, and in evaluation."""
     import numpy as np
     import torch
 
-    network = _network(model, name, weights, dtype)
+    network = _network(protocol.Program(folder), name, weights, dtype)
     arrays: dict[str, Any] = {}
 
     def keep(layer: str) -> Any:
@@ -308,33 +310,33 @@ def dropout(
     return {}
 
 
-# --- a race: the network lives from one job to the next --------------------------------------------------------------
+# --- lockstep training: the network lives from one job to the next ---------------------------------------------------
 
-_race: dict[str, Any] = {}
-
-
-def read_begin(model: str, train: str, data: str, seed: int, room: str) -> dict[str, Any]:
-    """Find a data set as the training program does; return how many images and classes it has."""
-    protocol.module(model)
-    program = protocol.module(train)
-    *sources, classes = program.read_data(Path(data) if data else None)
-    known = [program.measure(sources[0], Path(room) / "known")] if hasattr(program, "measure") else []
-    transforms = [program.make_transforms(training, *known) for training in (True, False)]
-    images = [program.Images(source, both, seed) for source, both in zip(sources, transforms, strict=True)]
-    _race.update(program=program, images=images, seed=seed)
-    return {"counts": [len(source) for source in sources], "classes": classes}
+_lockstep: dict[str, Any] = {}
 
 
-def read(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
-    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads and draws them.
+def open_data(folder: str, data: str, seed: int, statistics: str) -> dict[str, Any]:
+    """Open a data set as the training program does; return the numbers of images and classes."""
+    program = protocol.Program(folder)
+    engine, recipe = program("engine.data"), program("recipe")
+    train, validation, classes = engine.read_data(Path(data) if data else None)
+    measured = program("engine.transforms").measure(train, recipe.measured(), Path(f"{statistics}.pt"))
+    prepare, augment, evaluate = recipe.make_transforms(measured)
+    images = [engine.Images(train, prepare, augment, seed), engine.Images(validation, prepare, evaluate, seed)]
+    _lockstep.update(engine=engine, images=images, seed=seed)
+    return {"counts": [len(train), len(validation)], "classes": classes}
 
-    `output`.images.npy has (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is what validates.
+
+def read_batches(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
+    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads them.
+
+    `output`.images.npy is (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is validation.
     """
     import numpy as np
     import torch
 
-    program, images = _race["program"], _race["images"][0 if epoch >= 0 else 1]
-    batches = program.Batches(len(images), size, _race["seed"] if epoch >= 0 else None)
+    engine, images = _lockstep["engine"], _lockstep["images"][0 if epoch >= 0 else 1]
+    batches = engine.Batches(len(images), size, _lockstep["seed"] if epoch >= 0 else None)
     batches.epoch, batches.first = max(epoch, 0), first
     loader = torch.utils.data.DataLoader(images, batch_sampler=batches, generator=torch.Generator())
     found = list(itertools.islice(loader, count))
@@ -343,49 +345,50 @@ def read(epoch: int, first: int, count: int, size: int, output: str) -> dict[str
     return {}
 
 
-def race_begin(model: str, train: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
-    """Make the network, with the canonical weights, and all that trains it."""
-    network = _network(model, name, weights, dtype)
-    program = protocol.module(train)
-    optimizer = program.make_optimizer(network)
-    scheduler = program.make_scheduler(optimizer) if hasattr(program, "make_scheduler") else None
-    _race.update(program=program, network=network, optimizer=optimizer, scheduler=scheduler, dtype=dtype)
+def lockstep_begin(folder: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
+    """Make the network, with the canonical weights, its optimizer and its scheduler."""
+    program = protocol.Program(folder)
+    network = _network(program, name, weights, dtype)
+    train, recipe = program("train"), program("recipe")
+    optimizer = recipe.make_optimizer(network)
+    scheduler = recipe.make_scheduler(optimizer)
+    _lockstep.update(train=train, network=network, optimizer=optimizer, scheduler=scheduler, dtype=dtype)
     return {}
 
 
-def race_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str, Any]:
-    """Take a step on every batch of `size` in the files; return losses, and how many were right."""
+def lockstep_steps(images: str, labels: str, size: int, masks: str = "") -> dict[str, Any]:
+    """Take a step on every batch of `size` in the files; return losses, and the number of correct predictions."""
     import torch
 
-    network, program = _race["network"], _race["program"]
-    xs, ys = _floats(images, _race["dtype"]), _labels(labels)
+    network, train = _lockstep["network"], _lockstep["train"]
+    xs, ys = _floats(images, _lockstep["dtype"]), _labels(labels)
     drawn = _uniform(masks) if masks else {}
-    now = dict(drawn)
-    losses, right = [], 0
+    batch_draws = dict(drawn)
+    losses, correct = [], 0
     start = time.perf_counter()
-    with _drawn(network, now, set()) if masks else torch.enable_grad():
+    with _drawn(network, batch_draws, set()) if masks else torch.enable_grad():
         for i in range(0, len(xs), size):
-            now.update({layer: values[i : i + size] for layer, values in drawn.items()})
+            batch_draws.update({layer: values[i : i + size] for layer, values in drawn.items()})
             batch, truth = xs[i : i + size], ys[i : i + size]
-            loss, scores = program.train_step(network, _race["optimizer"], batch, truth)
+            loss, logits = train.train_step(network, _lockstep["optimizer"], batch, truth)
             losses.append(float(loss))
-            right += int((scores.argmax(dim=1) == truth).sum())
-    return {"losses": losses, "right": right, "seconds": time.perf_counter() - start}
+            correct += int((logits.argmax(dim=1) == truth).sum())
+    return {"losses": losses, "correct": correct, "seconds": time.perf_counter() - start}
 
 
-def race_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
-    """End an epoch: validate, tell the schedule, write the weights to the .npz file `output`."""
+def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
+    """End an epoch: validate, step the scheduler, write the weights to the .npz file `output`."""
     import numpy as np
     import torch
 
-    network, scheduler = _race["network"], _race["scheduler"]
-    xs, ys = _floats(images, _race["dtype"]), _labels(labels)
+    network, scheduler = _lockstep["network"], _lockstep["scheduler"]
+    xs, ys = _floats(images, _lockstep["dtype"]), _labels(labels)
     batches = [(xs[i : i + size], ys[i : i + size]) for i in range(0, len(xs), size)]
-    loss, accuracy = _race["program"].evaluate(network, batches, torch.device(protocol.DEVICE))
-    rate = float(_race["optimizer"].param_groups[0]["lr"])
+    loss, accuracy = _lockstep["train"].evaluate(network, batches, torch.device(protocol.DEVICE))
+    rate = float(_lockstep["optimizer"].param_groups[0]["lr"])
     if scheduler is not None:
         error = loss if monitor == "validation_loss" else 1 - accuracy
-        scheduler.step(*([error] if "metrics" in scheduler.step.__code__.co_varnames else []))
+        scheduler.step(*([error] if monitor else []))
     np.savez(output, **{key: weight.detach().cpu().numpy() for key, weight in network.named_parameters()})
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
@@ -417,11 +420,11 @@ if __name__ == "__main__":
             "training": training,
             "initial": initial,
             "dropout": dropout,
-            "read_begin": read_begin,
-            "read": read,
-            "race_begin": race_begin,
-            "race_steps": race_steps,
-            "race_epoch": race_epoch,
+            "open_data": open_data,
+            "read_batches": read_batches,
+            "lockstep_begin": lockstep_begin,
+            "lockstep_steps": lockstep_steps,
+            "lockstep_epoch": lockstep_epoch,
             "checkpoint": checkpoint,
         },
     )

@@ -1,0 +1,151 @@
+"""Counting conventions of tools and papers, as data: linear combinations of counts by kind.
+
+Each gives the integer that the tool prints; the tests compare it with the tool where that can be installed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from archspec.analysis import counts
+from archspec.graph import Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A counting convention: the factor of each kind of each op. `*.mac` is the kind `mac` of any op."""
+
+    name: str
+    unit: str
+    terms: Mapping[str, int]
+    says: str  # what is counted, and what is known to be counted twice
+
+    def count(self, node: Node) -> int:
+        """Return the count of a layer for one sample."""
+        return self._of(_named(node))
+
+    def total(self, graph: Graph) -> int:
+        """Return the count of the network for one sample."""
+        return self._of(_all(graph))
+
+    def _of(self, counted: Mapping[str, int]) -> int:
+        terms = self.terms
+        return sum(
+            n * (terms.get(what, 0) + terms.get(f"*.{what.partition('.')[2]}", 0)) for what, n in counted.items()
+        )
+
+
+def totals(graph: Graph) -> dict[str, int]:
+    """Return the count of the network for one sample in each convention, by name."""
+    counted = _all(graph)
+    return {name: convention._of(counted) for name, convention in CONVENTIONS.items()}
+
+
+def _named(node: Node) -> dict[str, int]:
+    """Return the counts of a layer by op and kind, `conv2d.mac`."""
+    return {f"{node.op.op}.{kind}": number for kind, number in counts(node).items()}
+
+
+def _all(graph: Graph) -> Counter[str]:
+    """Return the counts of all layers together, by op and kind."""
+    counted: Counter[str] = Counter()
+    for node in graph.nodes:
+        counted.update(_named(node))
+    return counted
+
+
+_LRN_IN_POOL3D = {"local_response_norm.in": 3, "local_response_norm.padded": 1}
+
+CONVENTIONS = {
+    convention.name: convention
+    for convention in (
+        Convention("mac", "MACs", {"*.mac": 1}, "multiply-accumulates of weights with inputs"),
+        Convention("mac+bias", "MACs", {"*.mac": 1, "*.bias_add": 1}, "and the adds of biases"),
+        Convention("flop", "FLOPs", {"*.mac": 2}, "2 x MACs"),
+        Convention(
+            "fvcore",
+            '"FLOPs" (MACs)',
+            {"*.mac": 1, "adaptive_avg_pool2d.in": 1, "avg_pool2d.in": 1},
+            "MACs, and the inputs of average pools; LRN is left out with a warning (fvcore 0.1.5)",
+        ),
+        Convention(
+            "thop",
+            "MACs",
+            {"*.mac": 1, "adaptive_avg_pool2d.in": 1, "adaptive_avg_pool2d.out": 1, "avg_pool2d.out": 1},
+            "MACs; average pools as a divide, adaptive ones as adds too (thop 0.1.1)",
+        ),
+        Convention(
+            "torchinfo",
+            "mult-adds",
+            {"*.mac": 1, "*.bias_add": 1},
+            "parameters times positions: MACs and the adds of biases (torchinfo 1.8)",
+        ),
+        Convention(
+            "ptflops",
+            "MACs",
+            {
+                "*.mac": 1,
+                "*.bias_add": 1,
+                "relu.in": 2,
+                "max_pool2d.in": 2,
+                "avg_pool2d.in": 2,
+                "adaptive_avg_pool2d.in": 2,
+                **_LRN_IN_POOL3D,
+            },
+            "its default backend: MACs, biases, ReLUs and pools twice over (a bug: the module's hook counts, and so "
+            "does the patched function), and what LRN calls (ptflops 0.7.5)",
+        ),
+        Convention(
+            "ptflops-aten",
+            "MACs",
+            {"*.mac": 1, "*.bias_add": 1},
+            "its other backend: MACs and the adds of biases (ptflops 0.7.5)",
+        ),
+        Convention("calflops-macs", "MACs", {"*.mac": 1}, "MACs (calflops 0.3.2, DeepSpeed)"),
+        Convention(
+            "calflops",
+            "FLOPs",
+            {
+                "*.mac": 2,
+                "conv2d.bias_add": 1,
+                "relu.in": 1,
+                "max_pool2d.in": 1,
+                "avg_pool2d.in": 1,
+                "adaptive_avg_pool2d.in": 1,
+                **_LRN_IN_POOL3D,
+            },
+            "2 x MACs, biases of convolutions and not of linear layers, ReLUs, the inputs of pools, what LRN calls "
+            "(calflops 0.3.2; DeepSpeed shares the formulas)",
+        ),
+        Convention(
+            "FlopCounterMode", "FLOPs", {"*.mac": 2}, "2 x MACs, forward (torch.utils.flop_counter, torch 2.14)"
+        ),
+        Convention(
+            "FlopCounterMode-training",
+            "FLOPs",
+            {"*.mac": 2, "*.input_grad": 2, "*.weight_grad_ungrouped": 2},
+            "forward and backward; the weight gradient of a grouped convolution is not divided by its groups (a bug)",
+        ),
+        Convention(
+            "training",
+            "FLOPs",
+            {"*.mac": 2, "*.input_grad": 2, "*.weight_grad": 2},
+            "2 x MACs, forward and backward; the first layers need no gradient of their input",
+        ),
+        Convention(
+            "netscope",
+            "macc",
+            {"*.mac": 1, "local_response_norm.in": 5},
+            "MACs and 5 for every input of LRN; its comparisons, adds, divides and powers are columns of their own",
+        ),
+        Convention(
+            "convnet-burden",
+            '"FLOPs" (MACs)',
+            {"*.mac": 1, "*.bias_add": 1, "relu.in": 2, "max_pool2d.stride_area": 2, "avg_pool2d.stride_area": 2},
+            "MACs, biases, 2 for every ReLU, 2 x the stride's area for every output of a pool; no LRN",
+        ),
+        Convention("darknet", "FLOPs", {"conv2d.mac": 2}, "2 x MACs of convolutions, nothing of linear layers"),
+    )
+}

@@ -1,0 +1,103 @@
+"""Parameters, operations and activation sizes of a network, as plain functions of its graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from archspec.graph import Graph, Node
+from archspec.language.ops import Input
+from archspec.language.ops.base import Counts
+
+DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The costs of a network for one sample in float32."""
+
+    params: int  # trainable
+    macs: int  # multiply-accumulates of weights with inputs: convolutions and linear layers, no bias adds
+    flops: int  # 2 x macs
+    neurons: int  # outputs of convolutions and linear layers (Krizhevsky et al. 2012 count these)
+    param_bytes: int
+    activation_bytes: int  # every layer's output, views excluded
+
+
+def params(node: Node) -> int:
+    """Return the number of trainable parameters of a layer."""
+    return sum(map(prod, node.trainable.values()))
+
+
+def neurons(node: Node) -> int:
+    """Return the number of outputs of a layer with a kernel, and 0 for any other."""
+    return prod(node.output_shape) if node.kernel else 0
+
+
+def activation_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
+    """Return the bytes of a layer's output; 0 where it is a view of its input."""
+    return 0 if node.op.is_view else batch * DTYPES[dtype] * prod(node.output_shape)
+
+
+# The counts of a node besides its op's own.
+NODE_KINDS = {
+    "in": "input elements",
+    "out": "output elements",
+    "weight_grad": "multiply-accumulates of the weights' gradient: as many as in the forward pass",
+    "weight_grad_ungrouped": "the same, not divided by the groups, as some tools count it",
+    "input_grad": "multiply-accumulates of the inputs' gradient: none before the first layer with parameters",
+    "bias_grad": "adds of the biases' gradient",
+}
+
+
+def op_counts(node: Node) -> Counts:
+    """Return the operations of a layer's forward pass for one sample, by KINDS of archspec.language.ops.base."""
+    return {} if isinstance(node.op, Input) else dict(node.op.counts(*node.input_shapes))
+
+
+def counts(node: Node) -> Counts:
+    """Return the operations of a layer for one sample, by KINDS and NODE_KINDS."""
+    found = op_counts(node)
+    if mac := found.get("mac"):
+        found["weight_grad"] = mac
+        found["weight_grad_ungrouped"] = mac * getattr(node.op, "groups", 1)
+        if node.needs_input_grad:
+            found["input_grad"] = mac
+    if "bias" in node.params:
+        found["bias_grad"] = prod(node.output_shape)
+    return {**found, "in": sum(map(prod, node.input_shapes)), "out": prod(node.output_shape)}
+
+
+def backward_counts(node: Node) -> Counts:
+    """Return the operations of the gradients of a layer's inputs and parameters for one sample, by KINDS."""
+    found: Counts = {}
+    if node.needs_input_grad and not isinstance(node.op, Input):
+        found = dict(node.op.grad_counts(*node.input_shapes))
+    if node.kernel:
+        found["mac"] = found.get("mac", 0) + node.macs
+    if "bias" in node.params:
+        found["bias_add"] = prod(node.output_shape)
+    return found
+
+
+def optimizer_counts(graph: Graph) -> Counts:
+    """Return the operations of one step of SGD with momentum and weight decay: v <- m v - d l w - l g; w <- w + v.
+
+    Krizhevsky et al. (2012), section 5: three multiplies and three adds for each parameter.
+    """
+    trainable = sum(map(params, graph.nodes))
+    return {"mul": 3 * trainable, "add": 3 * trainable}
+
+
+def totals(graph: Graph) -> Totals:
+    """Return the costs of the whole network."""
+    macs = sum(node.macs for node in graph.nodes)
+    trainable = sum(map(params, graph.nodes))
+    return Totals(
+        params=trainable,
+        macs=macs,
+        flops=2 * macs,
+        neurons=sum(map(neurons, graph.nodes)),
+        param_bytes=DTYPES["float32"] * trainable,
+        activation_bytes=sum(map(activation_bytes, graph.nodes)),
+    )

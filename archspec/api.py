@@ -1,0 +1,141 @@
+"""The public API, which the command line uses as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archspec.analysis import Totals, totals
+from archspec.graph import Graph, build
+from archspec.graph import load as load
+from archspec.language.source import Diagnostic, Source, SpecError
+
+if TYPE_CHECKING:
+    from archspec.analysis.claims import Verdict
+    from archspec.verification.evidence import Evidence
+    from archspec.verification.processes import Workers
+
+Spec = Graph | Path | str  # a network, or the path of its spec
+
+
+def loads(text: str | bytes, path: str = "<spec>") -> Graph:
+    """Return the network that the text of a spec (bytes are UTF-8) describes; raise SpecError as `load` does.
+
+    >>> net = archspec.loads('''
+    ... archspec: 1
+    ... name: net
+    ... input: {channels: 3, height: 32, width: 32}
+    ... layers: [{name: conv1, op: conv2d, out_channels: 8, kernel_size: 3}]
+    ... ''')
+    >>> net.output.output_shape
+    (8, 30, 30)
+    """
+    return build(Source.parse(text, path))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The result of `check`: a network with its warnings and claims."""
+
+    graph: Graph
+    diagnostics: tuple[Diagnostic, ...]  # warnings, and errors of claims
+    claims: tuple[Verdict, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors; warnings are not errors."""
+        return not any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+
+    @property
+    def totals(self) -> Totals:
+        """Parameters, MACs, FLOPs, neurons and bytes for one sample."""
+        return totals(self.graph)
+
+
+def check(spec: Spec) -> Checked:
+    """Infer every shape of a network, count it, lint it, and test its claims.
+
+    Raises SpecError for a spec with errors, OSError for an unreadable file. A claim that does not hold is an error in
+    `diagnostics`.
+
+    >>> archspec.check("specs/alexnet.yaml").totals.params
+    60965224
+    """
+    from archspec.analysis import claims
+    from archspec.analysis.lint import lints
+
+    graph = _graph(spec)
+    diagnostics = lints(graph)
+    verdicts: Sequence[Verdict] = ()
+    try:
+        verdicts = claims.verdicts(graph)
+        diagnostics += claims.errors(graph, list(verdicts))
+    except SpecError as error:
+        diagnostics += error.diagnostics
+    return Checked(graph, tuple(diagnostics), tuple(verdicts))
+
+
+def generate(
+    spec: Spec, target: str | Iterable[str] | None = None, *, out: Path | str = "generated", force: bool = False
+) -> list[Path]:
+    """Write a network's code below `out`, in one folder a spec, and return the paths of its files.
+
+    `target` is `torch`, `keras` or `numpy`, or several of them, by default all. Raises SpecError where a target cannot
+    express a layer, EditedError if a generated file was edited by hand (`force` overwrites it), OSError if a file
+    cannot be written.
+
+    >>> archspec.generate("specs/lenet.yaml", "numpy", out=folder)[0].name
+    'model.py'
+    """
+    from archspec.targets.output import write_files
+
+    files = planned_files(_graph(spec), target, Path(out))
+    write_files(files, Path(out), force=force)
+    return list(files)
+
+
+def planned_files(graph: Graph, target: str | Iterable[str] | None, out: Path) -> dict[Path, str]:
+    """Return the files that `generate` writes, with their texts."""
+    from archspec.targets import TARGETS, files
+
+    names = [target] if isinstance(target, str) else list(TARGETS if target is None else target)
+    return {out / graph.name / path: text for name in names for path, text in files(graph, TARGETS[name]).items()}
+
+
+def verify(
+    spec: Spec,
+    target: Iterable[str] | None = None,
+    *,
+    workers: Workers | None = None,
+    generated: Path | str | None = "generated",
+    quick: bool = False,
+    **options: Any,
+) -> Evidence:
+    """Run the generated code of several targets on the same weights and data, and return what was compared.
+
+    `target` are the targets, by default all that have a training program; the first is the reference.
+
+    Files below `generated` are used as they are; missing ones are generated. `quick` compares structure, outputs and
+    gradients in float64 only. `workers` are processes to use instead of new ones for each `target`; `options` are those
+    of `archspec.verification.run.verify`. A framework that is missing is in the evidence's `failures`.
+
+    >>> archspec.verify("specs/lenet.yaml", ["torch", "numpy"], quick=True).agrees
+    True
+    """
+    from archspec.targets import TRAINED
+    from archspec.verification import QUICK, Workers
+    from archspec.verification.run import verify as run
+
+    if quick:
+        options = {"checks": QUICK, "dtypes": ("float64",), **options}
+    folder = Path(generated) if generated else None
+    if workers:
+        return run(_graph(spec), workers, generated=folder, **options)
+    with Workers(tuple(target or TRAINED)) as processes:
+        return run(_graph(spec), processes, generated=folder, **options)
+
+
+def _graph(spec: Spec) -> Graph:
+    return spec if isinstance(spec, Graph) else load(spec)

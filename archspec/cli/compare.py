@@ -1,0 +1,36 @@
+"""archspec compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archspec.cli.console import print_json, usage_error
+from archspec.cli.options import Format
+from archspec.cli.specs import load_or_exit
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="A spec.")],
+    b: Annotated[Path, typer.Argument(help="Another spec.")],
+    format: Format = "table",
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with status 1 if the networks differ.")] = False,
+) -> None:
+    """Compare two networks layer by layer, with the ratio of every total."""
+    from archspec.report.compare import compare_facts, compare_lines
+
+    graphs = load_or_exit([a, b])
+    if len(graphs) != 2:
+        usage_error("compare takes two specs, not folders of them")
+    facts = compare_facts(*graphs)
+    if format == "json":
+        print_json(facts)
+    else:
+        print("\n".join(compare_lines(*graphs)))
+    differ = bool(facts["differs"]) or any(layer["differs"] for layer in facts["layers"])
+    raise typer.Exit(int(exit_code and differ))

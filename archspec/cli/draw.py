@@ -1,0 +1,42 @@
+"""archspec draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archspec.cli.console import usage_error, write_output
+from archspec.cli.options import OneSpec
+from archspec.cli.specs import load_one
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def draw(
+    spec: OneSpec,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="FILE.svg or FILE.png (default: NAME.svg).", metavar="FILE")
+    ] = None,
+) -> None:
+    """Draw the network to scale, with its groups and branches."""
+    from archspec.report import drawing
+    from archspec.targets import INSTALL
+
+    graph = load_one(spec)
+    output = output or Path(f"{graph.name}.svg")
+    if output.suffix not in (".svg", ".png"):
+        usage_error(f"--output must end in .svg or .png, not {output}")
+    drawn = drawing.draw(graph)
+    if drawn is None:
+        most = f"{drawing.MAX_BOXES} boxes and {drawing.MAX_ARROWS:,} arrows"
+        usage_error(f"{graph.name} is too large to be drawn: at most {most}")
+    try:
+        content = drawing.svg(drawn) if output.suffix == ".svg" else drawing.png(drawn)
+    except ImportError:
+        usage_error(f"a PNG needs resvg_py: {INSTALL.format(extra='draw')}")
+    except ValueError as error:
+        usage_error(str(error))
+    write_output(content, output)

@@ -1,0 +1,68 @@
+"""The specs that a command is given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+import archspec
+from archspec.cli.console import print_diagnostics, usage_error
+from archspec.language.source import MAX_BYTES, SpecError
+
+if TYPE_CHECKING:
+    from archspec.graph import Graph
+    from archspec.language.source import Diagnostic
+
+
+def load_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[Graph]:
+    """Return the networks of all specs at `paths`; add the errors of the others to `diagnostics`."""
+    graphs = []
+    for path in spec_paths(paths):
+        try:
+            if str(path) == "-":
+                graphs.append(archspec.loads(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"))
+            else:
+                graphs.append(archspec.load(path))
+        except SpecError as error:
+            diagnostics += error.diagnostics
+        except OSError as error:
+            usage_error(f"cannot read {path}: {error.strerror}")
+    return graphs
+
+
+def load_or_exit(paths: list[Path], *, many: bool = True) -> list[Graph]:
+    """Return the networks of all specs at `paths`; print their errors and exit with status 1 if there are any."""
+    diagnostics: list[Diagnostic] = []
+    graphs = load_all(paths, diagnostics)
+    if print_diagnostics(diagnostics):
+        raise typer.Exit(1)
+    if not many and len(graphs) != 1:
+        usage_error("this command takes one spec, not a folder of them")
+    return graphs
+
+
+def load_one(path: Path) -> Graph:
+    """Return the network of one spec; print its errors and exit if there are any."""
+    return load_or_exit([path], many=False)[0]
+
+
+def spec_paths(paths: list[Path]) -> Iterator[Path]:
+    """Yield the files of `paths`: a folder stands for the specs directly in it, `-` for standard input."""
+    for path in paths:
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except (OSError, ValueError) as error:  # a name that no file can have
+            usage_error(f"cannot read {str(path)[:60]}: {getattr(error, 'strerror', None) or error}")
+        if is_folder:
+            found = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+            if not found:
+                usage_error(f"no specs in the folder {path}")
+            yield from found
+        elif not exists and str(path) != "-":
+            usage_error(f"no such file: {path}" if path != Path("specs") else "no folder specs/ here: name a spec")
+        else:
+            yield path

@@ -1,0 +1,1 @@
+"""Training engines: plain Python that is copied, as it is, beside generated models."""

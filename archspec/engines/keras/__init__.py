@@ -1,0 +1,1 @@
+"""The training engine of train.py: data, devices, checkpoints, logs."""

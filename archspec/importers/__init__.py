@@ -1,0 +1,1 @@
+"""Importers: from a user's model to a spec. None yet."""

@@ -1,0 +1,25 @@
+"""flatten: feature maps as one vector."""
+
+from math import prod
+from typing import ClassVar, Literal
+
+from archspec.language.ops.base import Op, Pair, Shape
+
+
+class Flatten(Op):
+    """(C, H, W) to (C * H * W,), the last index fastest, as torch.nn.Flatten.
+
+    Trap: a channels-last framework flattens in H, W, C order; what reads the vector has to have its weights permuted.
+    """
+
+    is_view: ClassVar[bool] = True
+    channelwise: ClassVar[bool] = True
+    keeps_nonnegative: ClassVar[bool] = True
+
+    op: Literal["flatten"]
+
+    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair]:
+        return (shapes[0][1], shapes[0][2]) if len(shapes[0]) == 3 else (1, 1), (1, 1)
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        return (prod(shapes[0]),)

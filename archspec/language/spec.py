@@ -1,0 +1,195 @@
+"""The spec as a document: its sections, and their validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from archspec.language.errors import explain, layer_head
+from archspec.language.initializers import NO_INIT, Init
+from archspec.language.names import NAMES_SCHEMA, SpecName, Text, one_or_more
+from archspec.language.ops import AnyOp, Input
+from archspec.language.recipe import Training, check_images
+from archspec.language.source import Diagnostic, Loc, Source, SpecError, did_you_mean, format_value
+
+MAX_LAYERS = 250_000
+
+
+def _number(value: Any) -> int | float:
+    if type(value) not in (int, float) or value < 0:
+        raise PydanticCustomError("wrong-value", "must be a number, 0 or more")
+    number: int | float = value
+    return number
+
+
+def _dims(value: Any) -> list[int]:
+    if not isinstance(value, list) or not 1 <= len(value) <= 4 or not all(type(n) is int and n >= 1 for n in value):
+        raise PydanticCustomError("wrong-value", "must be a shape such as [96, 55, 55]")
+    return value
+
+
+Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number", "minimum": 0})]
+Factor = Annotated[float, Field(ge=0, le=1e6)]
+Dims = Annotated[
+    list[int],
+    PlainValidator(_dims),
+    WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4}),
+]
+Layers = Annotated[list[str], PlainValidator(lambda value: one_or_more(value, "a layer")), WithJsonSchema(NAMES_SCHEMA)]
+
+
+# The subjects of a claim: of a layer, of several layers together, or of the whole network.
+SUBJECTS = (
+    "params",
+    "params_share",
+    "macs",
+    "flops",
+    "neurons",
+    "activation_bytes",
+    "weight_layers",
+    "input_shape",
+    "output_shape",
+    "weight_shape",
+)
+
+
+class Claim(BaseModel):
+    """A statement of a source about the network, which `check` compares with what it computes.
+
+    `says` and `where` cite the source. A whole number is exact. A number with a decimal point or an exponent is
+    rounded: +-1 in its last significant digit, at least the second, so that `60e6` accepts 59 to 61 million; twice
+    that where it `says` about. A claim that is known to be wrong is `disputed`, with the reason, and must stay wrong.
+    With `times` the number is a ratio to another spec in the same folder.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        defer_build=True,
+        json_schema_extra={"oneOf": [{"required": [subject]} for subject in SUBJECTS]},
+    )
+
+    layer: Layers | None = None
+    params: Number | None = None
+    params_share: Number | None = None
+    macs: Number | None = None
+    flops: Number | None = None
+    neurons: Number | None = None
+    activation_bytes: Number | None = None
+    weight_layers: Number | None = None
+    input_shape: Dims | None = None
+    output_shape: Dims | None = None
+    weight_shape: Dims | None = None
+    times: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.yaml$")] | None = None
+    says: Text = ""
+    where: Text = ""
+    disputed: Text | None = None
+
+    @property
+    def subjects(self) -> list[str]:
+        """The subjects that are given; exactly one in a valid claim."""
+        return [subject for subject in SUBJECTS if getattr(self, subject) is not None]
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers that it is about; none for the whole network."""
+        return self.layer or []
+
+
+class Multiplier(BaseModel):
+    """Factors of the learning rate and weight decay of some parameters (Caffe's lr_mult and decay_mult)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    lr: Factor = 1.0
+    decay: Factor = 1.0
+
+
+class Multipliers(BaseModel):
+    """The multipliers of kernels and of biases."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    weight: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
+    bias: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
+
+
+class Spec(BaseModel):
+    """A network: its input, its layers in order, its training recipe, and the claims of its source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    archspec: Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]
+    name: SpecName
+    source: Text = ""
+    input: Input
+    init: Init = NO_INIT
+    multipliers: Multipliers | None = None
+    training: Training | None = None
+    layers: Annotated[list[AnyOp], Field(min_length=1, max_length=MAX_LAYERS)]
+    claims: list[Claim] = []
+
+
+def parse(source: Source) -> Spec:
+    """Return the spec in `source`; raise SpecError with all its schema errors at once."""
+    errors: list[Diagnostic] = []
+    try:
+        spec = Spec.model_validate(source.data)
+    except ValidationError as error:
+        errors = explain(error, source, Spec)
+    # Names are compared in the raw data, so that they are checked in a spec with other errors too.
+    errors += _names(source)
+    if errors:
+        raise SpecError(errors)
+    if errors := [*_claims(spec, source), *check_images(spec.training, spec.input, source)]:
+        raise SpecError(errors)
+    return spec
+
+
+def _claims(spec: Spec, source: Source) -> Iterator[Diagnostic]:
+    """Yield the errors of claims without a subject, with several, or about an unknown layer."""
+    names = {layer.name for layer in spec.layers} if spec.claims else set()
+    for i, claim in enumerate(spec.claims):
+        if not claim.subjects:
+            yield source.error("claim", f"a claim needs one of {', '.join(SUBJECTS)}", ("claims", i))
+        elif len(claim.subjects) > 1:
+            yield source.error("claim", f"a claim has one subject, not {', '.join(claim.subjects)}", ("claims", i))
+        for name in claim.layers:
+            if name not in names:
+                near = did_you_mean(name, names)
+                yield source.error("unknown-layer", f"no layer {format_value(name)}{near}", ("claims", i, "layer"))
+        if not claim.layers and claim.weight_shape:
+            yield source.error("claim", "weight_shape needs a layer", ("claims", i))
+
+
+def _names(source: Source) -> list[Diagnostic]:
+    """Return the errors of layer names: duplicates, and inputs that are not above the layer."""
+    rows = source.data.get("layers") if isinstance(source.data, dict) else None
+    layers = [row if isinstance(row, dict) else {} for row in rows] if isinstance(rows, list) else []
+    errors: list[Diagnostic] = []
+    seen = {"input": -1}
+    names = {layer["name"] for layer in layers if isinstance(layer.get("name"), str)}
+    for i, layer in enumerate(layers):
+        reads = layer.get("from")
+        for j, read in enumerate(reads if isinstance(reads, list) else [reads]):
+            if isinstance(read, str) and read not in seen:
+                loc: Loc = ("layers", i, "from", j) if isinstance(reads, list) else ("layers", i, "from")
+                if read in names:
+                    hint = f": {read} is {'this layer' if layer.get('name') == read else 'below it'}"
+                else:
+                    hint = did_you_mean(read, seen) if len(errors) < 50 else ""  # the search is slow
+                head = layer_head(source.data, i)
+                message = f"{head}no layer {format_value(read)} above this one{hint}"
+                errors.append(source.error("unknown-layer", message, loc))
+        name = layer.get("name")
+        if isinstance(name, str):
+            if name in seen and name != "input":  # that one is a reserved name already
+                first = source.span(("layers", seen[name], "name")).line + 1
+                message = f"two layers are named {format_value(name)}: the first is in line {first}"
+                errors.append(source.error("duplicate-name", message, ("layers", i, "name")))
+            seen.setdefault(name, i)
+    return errors

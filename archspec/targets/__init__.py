@@ -1,0 +1,167 @@
+"""Targets: the source code of a network and its training program, for each framework."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from archspec.graph import Graph
+from archspec.language.recipe import Training
+from archspec.language.source import SpecError
+from archspec.targets import render
+from archspec.targets.base import Target, split_variant
+from archspec.targets.header import with_header
+from archspec.targets.keras import KERAS
+from archspec.targets.numpy import NUMPY
+from archspec.targets.torch import TORCH
+
+__all__ = [
+    "INSTALL",
+    "TARGETS",
+    "TRAINED",
+    "VARIANTS",
+    "Target",
+    "files",
+    "model_parallel",
+    "model_source",
+    "split_variant",
+    "target_of",
+]
+
+TARGETS: dict[str, Target] = {target.name: target for target in (TORCH, KERAS, NUMPY)}
+
+# Every name that --target of `verify` accepts: a target, or a target on one of its backends.
+VARIANTS = (*TARGETS, *(f"{target.name}-{backend}" for target in TARGETS.values() for backend in target.backends))
+
+TRAINED = tuple(name for name, target in TARGETS.items() if target.trains)  # the targets with a training program
+
+# How to install an extra, from a checkout and from a package index.
+INSTALL = "pip install '.[{extra}]' in a checkout of archspec, or pip install 'archspec-nn[{extra}]'"
+
+MODULES = ("model", "recipe", "train", "engine")  # that generated files import from beside them
+
+
+def target_of(name: str) -> Target:
+    """Return the target of a variant, e.g. Keras' for `keras-jax`; raise KeyError for an unknown one."""
+    return TARGETS[split_variant(name)[0]]
+
+
+def files(
+    graph: Graph, target: Target, recipe: Training | None = None, *, headers: bool = True, engine: bool = True
+) -> dict[str, str]:
+    """Return the generated files of a network for `target`, by their paths below the spec's folder.
+
+    `model.py` and, if the spec or `recipe` says how to train, `recipe.py`, `train.py` and, with `engine`, `engine/`.
+    Raises SpecError where the target cannot express a layer.
+    """
+    recipe = recipe or graph.spec.training
+    texts = {"model.py": _model(graph, target)}
+    if target.recipe and recipe:
+        view = target.recipe(target.model(graph), recipe)
+        texts["recipe.py"] = render.render(target.template("recipe.py.jinja"), recipe=view, model=view.model)
+    texts = render.formatted(texts, MODULES)
+    if target.recipe and recipe:
+        texts |= {name: text for name, text in _engine(target).items() if engine or "/" not in name}
+    return {
+        f"{target.folder}/{name}": with_header(name, text, graph.source) if headers else text
+        for name, text in texts.items()
+    }
+
+
+def model_source(graph: Graph, target: Target) -> str:
+    """Return the source of a network's model alone, unformatted and without a header; raise SpecError as `files`."""
+    return _model(graph, target)
+
+
+def model_parallel(graph: Graph) -> dict[str, str]:
+    """Return `pytorch/model_parallel.py`: the network on two ranks, half of every layer's channels on each.
+
+    Raises SpecError where a network has no two equal halves.
+    """
+    from archspec.graph.model_parallel import replicated_params, shard, transfers
+
+    part = shard(graph)
+    text = _render_model(
+        part,
+        TORCH,
+        "model_parallel.py.jinja",
+        transfers=transfers(part),
+        replicated=replicated_params(part),
+        batch=graph.spec.training.batch_size if graph.spec.training else 128,
+    )
+    name = "model_parallel.py"
+    return {f"{TORCH.folder}/{name}": with_header(name, render.formatted({name: text}, MODULES)[name], graph.source)}
+
+
+def _model(graph: Graph, target: Target) -> str:
+    return _render_model(graph, target, "model.py.jinja")
+
+
+def _render_model(graph: Graph, target: Target, template: str, **context: object) -> str:
+    """Return a model's source in which no variable of a layer hides a name that the file uses."""
+    taken: frozenset[str] = frozenset()
+    while True:
+        view = target.model(graph, taken)
+        try:
+            text = render.render(target.template(template), model=view, **context)
+        except render.UnsupportedError as error:
+            raise _unsupported(graph, target, error) from None
+        module = ast.parse(text)
+        names = _module_names(module)
+        if names.count(view.class_name) > 1:
+            message = f"class {view.class_name} would replace a name that {target.title} code uses: choose another name"
+            raise SpecError([graph.source.error("reserved-name", message, ("name",))])
+        if replaced := _replaced_methods(module):
+            node = next(node for node in graph.nodes if node.name in replaced)
+            message = f"{node.name} is a method of the {target.title} model: choose another name"
+            raise SpecError([graph.source.error("reserved-name", message, (*graph.loc(node), "name"))])
+        hidden = frozenset(names) & {layer.variable for layer in view.layers}
+        if not hidden - taken:
+            return text
+        taken |= hidden
+
+
+def _replaced_methods(module: ast.Module) -> set[str]:
+    """Return the methods of a module's classes that an attribute of the same name replaces."""
+    replaced: set[str] = set()
+    for node in module.body:
+        if isinstance(node, ast.ClassDef):
+            methods = {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+            stored = (n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store))
+            replaced |= methods & set(stored)
+    return replaced
+
+
+def _module_names(module: ast.Module) -> list[str]:
+    """Return the names that a module binds at its top level, and Python's builtins."""
+    names = dir(builtins)
+    for node in module.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names += [alias.asname or alias.name for alias in node.names]
+        elif isinstance(node, ast.ClassDef):
+            names.append(node.name)
+        elif isinstance(node, ast.FunctionDef):
+            names += [node.name, *(arg.arg for arg in node.args.args)]
+        elif isinstance(node, ast.Assign):
+            names += [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return names
+
+
+def _unsupported(graph: Graph, target: Target, error: render.UnsupportedError) -> SpecError:
+    loc = (*graph.loc(error.layer.node), error.field or "op")
+    message = f"{error.layer.name}: {target.title} {error}"
+    return SpecError([graph.source.error("unsupported-by-target", message, loc)])
+
+
+@cache
+def _engine(target: Target) -> Mapping[str, str]:
+    """Return the training program and its engine, which are the same for every network."""
+    folder = Path(__file__).parent.parent / "engines" / target.engine
+    paths = sorted(folder.glob("*.py"))
+    return {
+        "train.py" if path.stem == "train" else f"engine/{path.name}": path.read_text(encoding="utf-8")
+        for path in paths
+    }

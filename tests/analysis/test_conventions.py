@@ -1,0 +1,169 @@
+"""Counting conventions: the integers that tools print, and counts by kind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, archspec_command, network
+
+import archspec
+from archspec import analysis
+from archspec.analysis.conventions import CONVENTIONS, totals
+from archspec.graph import Graph
+from archspec.language.names import class_name
+from archspec.targets import TARGETS, model_source
+
+
+def published(name: str) -> Graph:
+    return archspec.load(ROOT / "specs" / f"{name}.yaml")
+
+
+def ungrouped_1000() -> Graph:
+    """Return alexnet_ungrouped with the 1000 classes of its source, on which the tools were run."""
+    text = (ROOT / "specs" / "alexnet_ungrouped.yaml").read_text().split("claims:")[0]
+    return archspec.loads(text.replace("out_features: 21", "out_features: 1000"))
+
+
+# The integers that the tools printed; `says` in archspec/analysis/conventions.py has their versions.
+PRINTED = {
+    "alexnet": {
+        "mac": 724_406_816,
+        "fvcore": 724_406_816,
+        "thop": 724_406_816,
+        "mac+bias": 725_066_088,
+        "torchinfo": 725_066_088,
+        "ptflops-aten": 725_066_088,
+        "ptflops": 729_346_320,
+        "calflops-macs": 724_406_816,
+        "calflops": 1_452_565_384,
+        "flop": 1_448_813_632,
+        "FlopCounterMode": 1_448_813_632,
+        "FlopCounterMode-training": 4_957_309_056,
+        "training": 4_135_610_496,
+        "netscope": 726_791_936,
+        "convnet-burden": 727_362_344,
+    },
+    "alexnet_ungrouped": {
+        "mac": 1_135_256_096,
+        "fvcore": 1_135_256_096,
+        "thop": 1_135_256_096,
+        "torchinfo": 1_135_915_368,
+        "ptflops-aten": 1_135_915_368,
+        "ptflops": 1_140_195_600,
+        "calflops": 2_274_263_944,
+        "FlopCounterMode": 2_270_512_192,
+        "FlopCounterMode-training": 6_600_706_176,
+        "training": 6_600_706_176,
+        "darknet": 2_153_268_288,  # 2 x (1,135,256,096 - 58,621,952): "2.153 BFLOPs" of alexnet.cfg
+    },
+    "alexnet_torchvision": {
+        "mac": 714_188_480,
+        "fvcore": 714_197_696,
+        "thop": 714_206_912,
+        "torchinfo": 714_682_664,
+        "ptflops-aten": 714_682_664,
+        "ptflops": 716_441_128,
+        "calflops-macs": 714_188_480,
+        "calflops": 1_429_741_184,
+        "FlopCounterMode": 1_428_376_960,
+        "FlopCounterMode-training": 4_144_577_280,
+    },
+    "caffenet": {"netscope": 724_973_056, "calflops": 1_451_098_856},
+}
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_a_convention_gives_the_integer_that_its_tool_printed(name: str) -> None:
+    """The totals are equal to the integer, known double counts included, and are sums over the layers."""
+    graph = ungrouped_1000() if name == "alexnet_ungrouped" else published(name)
+
+    assert {convention: CONVENTIONS[convention].total(graph) for convention in PRINTED[name]} == PRINTED[name]
+    assert totals(graph) == {convention: c.total(graph) for convention, c in CONVENTIONS.items()}
+    assert totals(graph) == {c.name: sum(map(c.count, graph.nodes)) for c in CONVENTIONS.values()}
+
+
+def test_every_convention_has_an_integer_of_its_tool() -> None:
+    """PRINTED has every convention."""
+    assert {convention for printed in PRINTED.values() for convention in printed} == set(CONVENTIONS)
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("name", ["alexnet", "alexnet_ungrouped", "alexnet_torchvision"])
+def test_a_convention_gives_the_integer_that_its_tool_prints(name: str, tmp_path: Path) -> None:
+    """The installed tools print the totals of their conventions for the generated network."""
+    pytest.importorskip("torch")
+    graph = published(name)
+    (tmp_path / "model.py").write_text(model_source(graph, TARGETS["torch"]))
+    counters = ROOT / "tests" / "helpers" / "counters.py"
+    arguments = [tmp_path / "model.py", class_name(graph.name), *map(str, graph.input.output_shape)]
+    run = subprocess.run([sys.executable, counters, *arguments], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    printed = json.loads(run.stdout.splitlines()[-1])
+
+    assert {"FlopCounterMode", "fvcore", "ptflops", "thop", "torchinfo"} <= set(printed)
+    assert {tool: CONVENTIONS[tool].total(graph) for tool in printed} == printed
+
+
+def test_counts_by_kind_of_a_small_network() -> None:
+    """The counts of the forward and backward pass are those by hand."""
+    graph = network(
+        """
+        {name: conv, op: conv2d, out_channels: 4, kernel_size: 3, groups: 2}
+        {name: relu, op: relu}
+        {name: norm, op: local_response_norm, size: 3}
+        {name: pool, op: max_pool2d, kernel_size: 2}
+        {name: flatten, op: flatten}
+        {name: fc, op: linear, out_features: 5}
+        {name: drop, op: dropout}
+        {name: prob, op: softmax}
+        """
+    )
+    # 6 x 9 x 7 to 4 x 7 x 5 = 140, whose pool gives 4 x 3 x 2 = 24 values
+    forward = {node.name: node.op.counts(*node.input_shapes) for node in graph.nodes}
+    assert forward == {
+        "conv": {"mac": 140 * 3 * 9, "bias_add": 140},
+        "relu": {"compare": 140},
+        "norm": {"mul": 280, "add": 420, "pow": 140, "div": 140, "padded": 6 * 35},
+        "pool": {"compare": 24 * 4, "stride_area": 24 * 4},
+        "flatten": {},
+        "fc": {"mac": 120, "bias_add": 5},
+        "drop": {"random": 5},
+        "prob": {"exp": 5, "add": 4, "div": 5},
+    }
+    backward = {node.name: analysis.backward_counts(node) for node in graph.nodes}
+    assert backward == {
+        "conv": {"mac": 3_780, "bias_add": 140},  # no gradient of the network's input
+        "relu": {"compare": 140},
+        "norm": {"pow": 140, "mul": 560, "div": 140, "add": 420},
+        "pool": {"add": 24},
+        "flatten": {},
+        "fc": {"mac": 240, "bias_add": 5},  # of its weights and of its input
+        "drop": {"mul": 5},
+        "prob": {"mul": 10, "add": 9},
+    }
+    trainable = 4 * 3 * 9 + 4 + 24 * 5 + 5
+    assert analysis.optimizer_counts(graph) == {"mul": 3 * trainable, "add": 3 * trainable}
+
+
+def test_report_prints_conventions() -> None:
+    """One convention layer by layer, all conventions side by side, and both as JSON."""
+    one = archspec_command("report", "specs/alexnet.yaml", "--convention", "netscope")
+    assert "726,791,936" in one.stdout
+    assert "norm1" in one.stdout
+    every = archspec_command("report", "specs/alexnet.yaml", "--conventions")
+    for number in ("724,406,816", "725,066,088", "726,791,936", "727,362,344", "729,346,320", "1,452,565,384"):
+        assert number in every.stdout
+    data = json.loads(archspec_command("report", "specs/alexnet.yaml", "--conventions", "--format", "json").stdout)[
+        "specs"
+    ][0]
+    assert {c["convention"]: c["total"] for c in data["conventions"]}["fvcore"] == 724_406_816
+    assert data["counts"]["forward"]["mac"] == 724_406_816
+    data = json.loads(
+        archspec_command("report", "specs/alexnet.yaml", "--convention", "mac", "--format", "json").stdout
+    )["specs"][0]
+    assert (data["total"], data["layers"][0]) == (724_406_816, {"name": "conv1", "op": "conv2d", "count": 105_415_200})
+    assert archspec_command("report", "specs/alexnet.yaml", "--convention", "stones").returncode == 2

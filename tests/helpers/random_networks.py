@@ -1,0 +1,177 @@
+"""Random networks over the whole language, branches included, for hypothesis to draw and to make small again."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from archspec.language.ops import AnyOp, ShapeError
+
+Shape = tuple[int, ...]
+Draw = Any  # hypothesis.strategies.DrawFn
+
+OP: TypeAdapter[Any] = TypeAdapter(AnyOp)
+MOST = 4000  # values in one tensor: small enough for hundreds of networks
+
+
+def divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def padding(draw: Draw, kernel: list[int], most: int) -> Any:
+    """Draw a padding of at most `most`, and of at most half the window if that is less, in any of its forms."""
+    limits = [min(most, k // 2) for k in kernel]
+    kind = draw(st.sampled_from(["none", "one", "pair", "sides", "same"]))
+    if kind == "none":
+        return 0
+    if kind == "same":
+        return "same"
+    if kind == "one":
+        return draw(st.integers(0, min(limits)))
+    heights, widths = (st.integers(0, limit) for limit in limits)
+    if kind == "pair":
+        return [draw(heights), draw(widths)]
+    sides = {"top": heights, "bottom": heights, "left": widths, "right": widths}
+    chosen = draw(st.lists(st.sampled_from(sorted(sides)), min_size=1, max_size=4, unique=True))
+    return {side: draw(sides[side]) for side in chosen}
+
+
+def pair(draw: Draw, least: int, most: int) -> list[int]:
+    return [draw(st.integers(least, most)), draw(st.integers(least, most))]
+
+
+def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
+    """Draw a layer on feature maps."""
+    channels = shape[0]
+    op = draw(
+        st.sampled_from(
+            ["conv2d"] * 3
+            + ["local_response_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "split"]
+            + ["relu", "sigmoid", "tanh", "softmax", "dropout", "flatten"]
+        )
+    )
+    layer: dict[str, Any] = {"op": op}
+    if op == "conv2d":
+        groups = draw(st.sampled_from(divisors(channels)))
+        kernel, stride = pair(draw, 1, 4), pair(draw, 1, 3)
+        layer |= {"out_channels": groups * draw(st.integers(1, max(1, 8 // groups))), "groups": groups}
+        layer |= {"kernel_size": kernel, "stride": stride, "bias": draw(st.booleans())}
+        layer |= {"padding": padding(draw, [8, 8], 3), "dilation": pair(draw, 1, 2) if stride == [1, 1] else 1}
+    elif op == "local_response_norm":
+        layer |= {"size": draw(st.sampled_from([1, 3, 5, 7])), "alpha": draw(st.sampled_from([1e-4, 0.02, 1.0]))}
+        layer |= {"beta": draw(st.sampled_from([0.25, 0.75, 1.5])), "k": draw(st.sampled_from([0.5, 1.0, 2.0]))}
+        if draw(st.booleans()):
+            layer |= {"groups": draw(st.sampled_from(divisors(channels)))}
+        else:
+            layer |= {"norm_region": draw(st.sampled_from(["across_channels", "within_channel"]))}
+    elif op in ("max_pool2d", "avg_pool2d"):
+        kernel = pair(draw, 1, 4)
+        layer |= {"kernel_size": kernel, "padding": padding(draw, kernel, 2), "ceil_mode": draw(st.booleans())}
+        if draw(st.booleans()):
+            layer |= {"stride": pair(draw, 1, 3)}
+        if op == "avg_pool2d":
+            layer |= {"count_include_pad": draw(st.booleans())}
+    elif op == "adaptive_avg_pool2d":
+        layer |= {"output_size": pair(draw, 1, 5)}
+    elif op == "dropout":
+        layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5, 0.75]))}
+    elif op == "split":
+        sections = draw(st.sampled_from(divisors(channels)))
+        layer |= {"sections": sections, "index": draw(st.integers(0, sections - 1))}
+    return layer
+
+
+def on_vectors(draw: Draw, shape: Shape) -> dict[str, Any]:
+    """Draw a layer on vectors."""
+    op = draw(st.sampled_from(["linear", "linear", "relu", "sigmoid", "tanh", "softmax", "dropout", "split"]))
+    layer: dict[str, Any] = {"op": op}
+    if op == "linear":
+        layer |= {"out_features": draw(st.integers(1, 12)), "bias": draw(st.booleans())}
+    elif op == "dropout":
+        layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5]))}
+    elif op == "split":
+        sections = draw(st.sampled_from(divisors(shape[0])[:4]))
+        layer |= {"sections": sections, "index": draw(st.integers(0, sections - 1))}
+    return layer
+
+
+OPTIMIZERS = st.sampled_from(
+    [
+        {"caffe_sgd": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.01}},
+        {"caffe_sgd": {"lr": 0.02, "weight_decay": 0.03}},
+        {"caffe_sgd": {"lr": 0.02}},
+        {"sgd": {"lr": 0.01, "momentum": 0.8, "weight_decay": 0.02}},
+        {"sgd": {"lr": 0.01, "momentum": 0.8, "nesterov": True}},
+        {"adam": {"lr": 0.003, "betas": [0.8, 0.95], "weight_decay": 0.02}},
+        {"adamw": {"lr": 0.003, "eps": 1e-4}},
+    ]
+)
+SCHEDULES = st.sampled_from(
+    [
+        {"constant": {}},
+        {"constant": {"warmup": 2}},
+        {"step": {"step_size": 2, "gamma": 0.5}},
+        {"multi_step": {"milestones": [1, 3], "gamma": 0.2, "warmup": 1}},
+        {"exponential": {"gamma": 0.7}},
+        {"cosine": {"t_max": 5, "warmup": 2}},
+        {"reduce_on_plateau": {"factor": 0.3, "patience": 1}},
+    ]
+)
+
+
+@st.composite
+def networks(draw: Draw) -> dict[str, Any]:
+    """Draw a spec, as data: a graph of up to a dozen layers that ends in a vector of scores."""
+    shape: Shape = (draw(st.integers(1, 6)), draw(st.integers(2, 9)), draw(st.integers(2, 9)))
+    made: list[tuple[str, Shape]] = [("input", shape)]
+    layers: list[dict[str, Any]] = []
+    unread: list[str] = []
+
+    def add(layer: dict[str, Any], reads: list[str]) -> bool:
+        shapes = dict(made)
+        layer = {"name": f"layer{len(layers)}", **layer}
+        if reads != [made[-1][0]]:
+            layer["from"] = reads
+        try:
+            out = OP.validate_python(layer).output_shape(*(shapes[name] for name in reads))
+        except ShapeError:
+            return False
+        if prod(out) > MOST:
+            return False
+        layers.append(layer)
+        unread[:] = [name for name in unread if name not in reads] + [layer["name"]]
+        made.append((layer["name"], out))
+        return True
+
+    for _ in range(draw(st.integers(1, 10))):
+        name, shape = made[-1] if draw(st.integers(0, 3)) else draw(st.sampled_from(made))
+        alike = [other for other, s in made if s == shape]
+        beside = [other for other, s in made if len(s) == len(shape) and s[1:] == shape[1:]]
+        joint = draw(st.integers(0, 5))
+        if joint == 0 and len(alike) > 1:
+            add({"op": "add"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3, unique=True)))
+        elif joint == 1 and len(beside) > 1:
+            add({"op": "concat"}, draw(st.lists(st.sampled_from(beside), min_size=2, max_size=3, unique=True)))
+        else:
+            add(on_maps(draw, shape) if len(shape) == 3 else on_vectors(draw, shape), [name])
+
+    loose = []
+    for name in list(unread) or ["input"]:
+        if len(dict(made)[name]) == 3:
+            add({"op": "flatten"}, [name])
+            name = made[-1][0]
+        loose.append(name)
+    if len(loose) > 1:
+        add({"op": "concat"}, loose)
+        loose = [made[-1][0]]
+    if draw(st.booleans()) or not any(layer["op"] in ("conv2d", "linear") for layer in layers):
+        add({"op": "linear", "out_features": draw(st.integers(2, 5))}, loose)
+    first = dict(zip(("channels", "height", "width"), made[0][1], strict=True))
+    spec: dict[str, Any] = {"archspec": 1, "name": "drawn", "input": first, "layers": layers}
+    spec["training"] = {"optimizer": draw(OPTIMIZERS), "schedule": draw(SCHEDULES)}
+    if draw(st.booleans()):
+        spec["multipliers"] = {"weight": {"lr": 1, "decay": 1}, "bias": {"lr": 2, "decay": 0}}
+    return spec

@@ -1,0 +1,176 @@
+"""Untrusted specs and wrong command lines end in an error in seconds, without a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import ROOT, archspec_command, archspec_process, network
+
+import archspec
+from archspec import report
+from archspec.analysis import claims
+from archspec.analysis.conventions import totals
+from archspec.language.source import Source
+from archspec.targets import TARGETS, model_source
+
+HEAD = "archspec: 1\nname: net\ninput: {channels: 3, height: 8, width: 8}\n"
+
+
+def in_time(task: Callable[[], Any]) -> Any:
+    """Return the result of `task`, or the SpecError that it raises; fail if it takes 30 s.
+
+    Not a benchmark: without the limits that the tests are about, each task takes minutes or does not end.
+    """
+    start = time.perf_counter()
+    try:
+        result = task()
+    except archspec.SpecError as error:
+        result = error
+    assert time.perf_counter() - start < 30
+    return result
+
+
+def test_the_size_of_tensors_is_limited() -> None:
+    """A chain of layers that doubles its channels is an error."""
+    chain = "".join(
+        f"  - {{name: a{i}, op: concat, from: [{f'a{i - 1}' if i else 'input'}, input]}}\n" for i in range(9)
+    )
+    doubling = "".join(
+        f"  - {{name: b{i}, op: concat, from: [{f'b{i - 1}' if i else 'a8'}, {f'b{i - 1}' if i else 'a8'}]}}\n"
+        for i in range(60)
+    )
+    error = in_time(lambda: archspec.loads(f"{HEAD}layers:\n{chain}{doubling}"))
+
+    assert "error[too-large]" in str(error)
+
+
+def test_code_for_many_diamonds_is_generated_in_linear_time() -> None:
+    """Layers are visited once, however many paths lead to them."""
+    diamonds = "".join(
+        f"{{name: r{i}, op: relu, from: a{i - 1}}}\n{{name: a{i}, op: add, from: [a{i - 1}, r{i}]}}\n"
+        for i in range(1, 61)
+    )
+    graph = network(f"{{name: a0, op: flatten}}\n{diamonds}{{name: fc, op: linear, out_features: 2}}")
+    for target in TARGETS.values():
+        assert isinstance(in_time(lambda target=target: model_source(graph, target)), str)
+
+
+def test_many_claims_and_errors_take_linear_time() -> None:
+    """Thousands of claims, of errors and of suggestions for misspelled names end in time."""
+    relus = "".join(f"  - {{name: r{i}, op: relu}}\n" for i in range(20_000))
+    graph = archspec.loads(f"{HEAD}layers:\n{relus}claims:\n" + "  - {macs: 0}\n" * 20_000)
+    assert len(in_time(lambda: claims.verdicts(graph))) == 20_000
+    faulty = "".join(f"  - {{name: r{i}, op: relu, slope: 1}}\n" for i in range(20_000))
+    error = in_time(lambda: archspec.loads(f"{HEAD}layers:\n{faulty}"))
+    assert str(error).count("error[unknown-key]") == 20_000
+    near = "".join(f"  - {{name: alayer{i}, op: relu, from: alayr}}\n" for i in range(6_000))
+    error = in_time(lambda: archspec.loads(f"{HEAD}layers:\n{near}"))
+    assert str(error).count("error[unknown-layer]") == 6_000
+
+
+def test_the_counts_of_a_large_pool_are_computed_without_a_loop() -> None:
+    """An adaptive pool of 2e6 windows is counted by n + m - gcd(n, m) elements along an axis."""
+    graph = network("{name: pool, op: adaptive_avg_pool2d, output_size: [2000003, 4]}")
+    (node,) = graph.nodes
+
+    in_time(lambda: (totals(graph), list(report.network_lines(graph))))
+    # 9 rows to 2,000,003: gcd 1; 7 columns to 4: [0, 2), [1, 4), [3, 6), [5, 7) cover 2 + 3 + 3 + 2 = 10
+    assert node.op.counts(*node.input_shapes)["add"] == 6 * (9 + 2_000_003 - 1) * 10 - 6 * 2_000_003 * 4
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "{uniform: {a: 1, b: 0}}",
+        "{constant: 1e39}",
+        "{truncated_normal: {mean: 1e308, std: 1e308}}",
+        "{kaiming_normal: {a: 1e200}}",
+        "{xavier_normal: {gain: 1e200}}",
+        "{xavier_normal: {gain: 1e-200}}",
+        "{normal: {rule: zeros, std: 2}}",
+        "{normal: {std: 0}}",
+    ],
+)
+def test_initializers_outside_float32_are_rejected(rule: str) -> None:
+    """The numbers of an initializer and their squares must be finite float32 numbers."""
+    with pytest.raises(archspec.SpecError, match=r"error\[(out-of-range|wrong-value)\]"):
+        network(f"{{name: c, op: conv2d, out_channels: 2, kernel_size: 3, init: {{weight: {rule}}}}}")
+
+
+def test_control_characters_of_a_spec_are_escaped() -> None:
+    """A tag with a line break and an escape sequence in it is printed as text."""
+    with pytest.raises(archspec.SpecError) as caught:
+        Source.parse("name: !<tag:%0a%1b[31mfoo> x")
+
+    assert "\x1b" not in str(caught.value)
+    assert str(caught.value).count("\n") == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "x" * 300],
+        ["generate", "specs/lenet.yaml", "--out", "x" * 300],
+        ["verify", "specs/lenet.yaml", "--batch", "1000000000000"],
+        ["verify", "specs/lenet.yaml", "--timeout", "1e300"],
+    ],
+)
+def test_impossible_arguments_are_usage_errors(arguments: list[str]) -> None:
+    """Names that no file can have and batches that no machine can hold have exit status 2."""
+    run = archspec_command(*arguments)
+
+    assert run.returncode == 2
+    assert run.stderr
+
+
+def test_verify_of_a_network_larger_than_memory_is_an_error(tmp_path: Path) -> None:
+    """`check` counts it; `verify` prints the memory that it needs."""
+    head = "archspec: 1\nname: net\ninput: {channels: 2147483647, height: 65536, width: 3}\n"
+    (tmp_path / "net.yaml").write_text(f"{head}layers: [{{name: relu, op: relu}}]\n")
+
+    assert archspec_command("check", tmp_path / "net.yaml").returncode == 0
+    run = archspec_command("verify", tmp_path / "net.yaml")
+    assert run.returncode == 2
+    assert "GiB" in run.stderr
+
+
+def test_existing_files_that_are_not_utf8_were_edited(tmp_path: Path) -> None:
+    """`generate --check` reports a file that is not UTF-8, and `--diff` prints it."""
+    path = tmp_path / "lenet" / "pytorch" / "model.py"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\xff\xfe")
+    arguments = ["generate", "specs/lenet.yaml", "--target", "torch", "--out", tmp_path, "--check", "--diff"]
+    run = archspec_command(*arguments)
+
+    assert run.returncode == 1
+    assert f"{path}: edited by hand\n" in run.stdout
+    assert "+class LeNet" in run.stdout
+
+
+def test_a_circular_link_is_a_usage_error(tmp_path: Path) -> None:
+    """An --out that is a link to itself has exit status 2."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    run = archspec_command("generate", "specs/lenet.yaml", "--target", "numpy", "--out", tmp_path / "loop")
+
+    assert run.returncode == 2
+    assert "cannot write below" in run.stderr
+
+
+def test_characters_that_the_output_cannot_encode_are_escaped() -> None:
+    """With ASCII output a tick is \\u2713; a full disk is an error message."""
+    run = archspec_process("check", "specs/lenet.yaml", PYTHONIOENCODING="ascii")
+    assert run.returncode == 0, run.stderr
+    assert "\\u2713" in run.stdout
+    if Path("/dev/full").exists():
+        with open("/dev/full", "w") as full:
+            command = [sys.executable, "-m", "archspec", "check", "specs/lenet.yaml"]
+            ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ)
+        assert ended.returncode == 2
+        assert "Traceback" not in ended.stderr

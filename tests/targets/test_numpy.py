@@ -1,0 +1,203 @@
+"""The NumPy target, the reference of the others, against the definitions of the ops: PyTorch, SciPy, ONNX Runtime."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import network
+from numpy.typing import NDArray
+
+from archspec.language.ops import OPS
+from archspec.targets import TARGETS, model_source
+from archspec.verification import canonical_weights
+
+Array = NDArray[np.floating[Any]]
+SIZE = "{channels: 6, height: 9, width: 7}"
+
+
+def run(layers: str, x: Array) -> Array:
+    """Return the output of the generated NumPy file for these layers."""
+    graph = network(layers, SIZE)
+    module: dict[str, Any] = {"__name__": "model"}
+    exec(compile(model_source(graph, TARGETS["numpy"]), "model.py", "exec"), module)
+    outputs: dict[str, Array] = module["Net"](x, canonical_weights.for_forward_check(graph, 1))
+    return outputs[graph.output.name]
+
+
+def params(layers: str) -> dict[str, Array]:
+    """Return the weights that `run` uses, in float64."""
+    weights = canonical_weights.for_forward_check(network(layers, SIZE), 1)
+    return {name: value.astype(np.float64) for name, value in weights.items()}
+
+
+@pytest.fixture
+def x() -> Array:
+    """Feature maps of both signs, all different, with no two dimensions equal."""
+    return np.random.default_rng(5).normal(size=(2, 6, 9, 7))
+
+
+CONVS = list(itertools.product([1, 2, 3], [(1, 1), (2, 3)], [(0, 0), (2, 1)], [(1, 1), (2, 1)], [(3, 2)]))
+
+
+@pytest.mark.parametrize(("groups", "stride", "padding", "dilation", "kernel"), CONVS)
+def test_conv2d_equals_pytorch_and_scipy(
+    groups: int,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    kernel: tuple[int, int],
+    x: Array,
+) -> None:
+    """torch.nn.functional.conv2d; and, without a stride or a dilation, scipy.signal.correlate summed over channels."""
+    torch = pytest.importorskip("torch")
+    signal = pytest.importorskip("scipy.signal")
+    layer = (
+        f"{{name: conv, op: conv2d, out_channels: 6, kernel_size: {list(kernel)}, stride: {list(stride)}, "
+        f"padding: {list(padding)}, dilation: {list(dilation)}, groups: {groups}}}"
+    )
+    w = params(layer)
+    output = run(layer, x)
+    expected = torch.nn.functional.conv2d(
+        *(torch.from_numpy(a) for a in (x, w["conv.weight"], w["conv.bias"])), stride, padding, dilation, groups
+    )
+    assert output == pytest.approx(expected.numpy(), abs=1e-12)
+    if stride == dilation == (1, 1):
+        padded = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in padding)))
+        block = 6 // groups
+        for n, o in itertools.product(range(2), range(6)):
+            block_maps = padded[n, o // block * block : (o // block + 1) * block]
+            summed = sum(signal.correlate(a, k, "valid") for a, k in zip(block_maps, w["conv.weight"][o], strict=True))
+            assert output[n, o] == pytest.approx(summed + w["conv.bias"][o], abs=1e-12)
+
+
+POOLS = list(
+    itertools.product(
+        ["max", "avg"], [(3, 2), (2, 2)], [(2, 3), (1, 1)], [(0, 0), (1, 1)], [True, False], [True, False]
+    )
+)
+
+
+@pytest.mark.parametrize(("op", "kernel", "stride", "padding", "ceil", "count"), POOLS)
+def test_pools_equal_pytorch_and_onnx(
+    op: str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    ceil: bool,
+    count: bool,
+    x: Array,
+) -> None:
+    """torch.nn.functional's pools, and ONNX Runtime's MaxPool and AveragePool."""
+    torch = pytest.importorskip("torch")
+    counts = f", count_include_pad: {str(count).lower()}" if op == "avg" else ""
+    layer = (
+        f"{{name: pool, op: {op}_pool2d, kernel_size: {list(kernel)}, stride: {list(stride)}, padding: {list(padding)}, "
+        f"ceil_mode: {str(ceil).lower()}{counts}}}"
+    )
+    output = run(layer, x)
+    functional = torch.nn.functional
+    if op == "max":
+        expected = functional.max_pool2d(torch.from_numpy(x), kernel, stride, padding, ceil_mode=ceil)
+    else:
+        expected = functional.avg_pool2d(torch.from_numpy(x), kernel, stride, padding, ceil, count)
+    assert output == pytest.approx(expected.numpy(), abs=1e-12)
+    pads = {"kernel_shape": kernel, "strides": stride, "pads": [*padding, *padding], "ceil_mode": int(ceil)}
+    if op == "avg":
+        pads["count_include_pad"] = int(count)
+    assert output == pytest.approx(onnx({"max": "MaxPool", "avg": "AveragePool"}[op], x, **pads), abs=1e-5)
+
+
+def onnx(op: str, x: Array, **attributes: Any) -> Array:
+    """Return the output of a node in ONNX Runtime, in float32."""
+    helper = pytest.importorskip("onnx.helper")
+    runtime = pytest.importorskip("onnxruntime")
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x"], ["y"], **attributes)], "one", [value("x", 1, x.shape)], [value("y", 1, None)]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x.astype(np.float32)})
+    result: Array = y
+    return result
+
+
+@pytest.mark.parametrize(
+    ("size", "alpha", "beta", "k"), [(5, 1e-4, 0.75, 2.0), (3, 0.5, 0.5, 1.0), (7, 2.0, 1.5, 0.5), (1, 1.0, 0.75, 1.0)]
+)
+def test_local_response_norm_equals_pytorch_and_onnx(size: int, alpha: float, beta: float, k: float, x: Array) -> None:
+    """torch.nn.functional.local_response_norm and ONNX's LRN: alpha is divided by the size in both."""
+    torch = pytest.importorskip("torch")
+    output = run(f"{{name: norm, op: local_response_norm, size: {size}, alpha: {alpha}, beta: {beta}, k: {k}}}", 3 * x)
+    expected = torch.nn.functional.local_response_norm(torch.from_numpy(3 * x), size, alpha, beta, k)
+
+    assert output == pytest.approx(expected.numpy(), abs=1e-12)
+    assert output == pytest.approx(onnx("LRN", 3 * x, size=size, alpha=alpha, beta=beta, bias=k), abs=1e-5)
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+def test_grouped_local_response_norm_equals_pytorch_on_each_block(groups: int, x: Array) -> None:
+    """torch.nn.functional.local_response_norm on each block of channels."""
+    torch = pytest.importorskip("torch")
+    output = run(f"{{name: norm, op: local_response_norm, size: 5, alpha: 0.5, k: 2, groups: {groups}}}", x)
+    blocks = torch.from_numpy(x).chunk(groups, dim=1)
+    expected = torch.cat([torch.nn.functional.local_response_norm(b, 5, 0.5, 0.75, 2.0) for b in blocks], dim=1)
+
+    assert output == pytest.approx(expected.numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (4, 5), (9, 7)])
+def test_adaptive_pooling_equals_pytorch(size: tuple[int, int], x: Array) -> None:
+    """torch.nn.functional.adaptive_avg_pool2d, overlapping windows included."""
+    torch = pytest.importorskip("torch")
+    output = run(f"{{name: pool, op: adaptive_avg_pool2d, output_size: {list(size)}}}", x)
+
+    assert output == pytest.approx(
+        torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy(), abs=1e-12
+    )
+
+
+def test_activations_equal_scipy(x: Array) -> None:
+    """scipy.special's expit and softmax, NumPy's tanh, ReLU by hand; also far from 0."""
+    special = pytest.importorskip("scipy.special")
+    x = 40 * x
+
+    assert run("{name: s, op: sigmoid}", x) == pytest.approx(special.expit(x), abs=1e-15)
+    assert run("{name: s, op: softmax}", x) == pytest.approx(special.softmax(x, axis=1), abs=1e-15)
+    assert run("{name: s, op: tanh}", x) == pytest.approx(np.tanh(x), abs=1e-15)
+    assert (run("{name: s, op: relu}", x) == np.where(x > 0, x, 0)).all()
+
+
+def test_flatten_and_linear_equal_pytorch(x: Array) -> None:
+    """torch.flatten and torch.nn.functional.linear."""
+    torch = pytest.importorskip("torch")
+    layers = "{name: flatten, op: flatten}\n{name: fc, op: linear, out_features: 5}"
+    w = params(layers)
+    flat = torch.flatten(torch.from_numpy(x), 1)
+    expected = torch.nn.functional.linear(flat, torch.from_numpy(w["fc.weight"]), torch.from_numpy(w["fc.bias"]))
+
+    assert run(layers, x) == pytest.approx(expected.numpy(), abs=1e-11)
+
+
+def test_split_concat_and_add_equal_numpy(x: Array) -> None:
+    """np.split, np.concatenate and a sum."""
+    layers = """
+        {name: first, op: split, sections: 3, index: 0}
+        {name: last, op: split, sections: 3, index: 2, from: input}
+        {name: sum, op: add, from: [first, last]}
+        {name: all, op: concat, from: [last, sum]}
+    """
+    first, _, last = np.split(x, 3, axis=1)
+
+    assert (run(layers, x) == np.concatenate([last, first + last], axis=1)).all()
+
+
+def test_every_op_is_tested_here() -> None:
+    """A new op is compared with another definition of it in this file."""
+    text = Path(__file__).read_text()
+    tested = {op for op in OPS if f"op: {op}" in text} | {"max_pool2d", "avg_pool2d"}
+    assert set(OPS) - tested == {"dropout"}  # the identity in evaluation mode

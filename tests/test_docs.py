@@ -1,0 +1,154 @@
+"""The documentation: its specs load, its commands print what it shows, its Python runs, its links lead somewhere."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, RULES, archspec_command
+
+import archspec
+from archspec import api
+from archspec.language.ops import OPS
+from archspec.language.ops.base import Op
+from archspec.language.recipe import BARE
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.M | re.S)
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """Return the fenced blocks of a language in a page: what follows the language, and the text."""
+    return [(info.strip(), text) for name, info, text in BLOCK.findall(page.read_text()) if name == language]
+
+
+def commands(page: Path, info: str) -> list[tuple[str, str]]:
+    """Return the commands of a page's console blocks, with the output that it shows."""
+    texts = [text for found, text in blocks(page, "console") if found == info]
+    parts = [part.partition("\n") for text in texts for part in re.split(r"^\$ ", text, flags=re.M)[1:]]
+    return [(command, output) for command, _, output in parts]
+
+
+CORE = [(page, *pair) for page in PAGES for pair in commands(page, "")]
+FRAMEWORKS = [(page, *pair) for page in PAGES for pair in commands(page, "frameworks")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the specs of all pages, specs/, and AlexNet with a typo."""
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    text = (ROOT / "specs" / "alexnet.yaml").read_text()
+    (tmp_path / "specs" / "typo.yaml").write_text(text.replace("padding: 2", "paddding: 2", 1))
+    for page in PAGES:
+        for _, spec in blocks(page, "yaml"):
+            if name := re.match(r"# (\w+\.yaml)\n", spec):
+                (tmp_path / name[1]).write_text(spec.partition("\n")[2])
+    return tmp_path
+
+
+def run(folder: Path, command: str, output: str) -> None:
+    """Run a command of a page, and compare what it prints with what the page shows; `...` matches anything."""
+    program, *words = shlex.split(command)
+    ran = archspec_command(*words, cwd=folder)
+    shown = "\n".join(line.rstrip() for line in (ran.stdout + ran.stderr).splitlines()) + "\n"
+
+    assert program == "archspec"
+    assert doctest.OutputChecker().check_output(output, shown, doctest.ELLIPSIS), shown
+
+
+@pytest.mark.parametrize(("page", "command", "output"), CORE, ids=lambda value: str(value)[:50])
+def test_a_command_prints_what_the_page_shows(page: Path, command: str, output: str, folder: Path) -> None:
+    """Standard output, then standard error, line by line."""
+    run(folder, command, output)
+
+
+@pytest.mark.frameworks
+@pytest.mark.xdist_group("workers")
+@pytest.mark.parametrize(("page", "command", "output"), FRAMEWORKS, ids=lambda value: str(value)[:50])
+def test_a_command_that_runs_frameworks_prints_what_the_page_shows(
+    page: Path, command: str, output: str, folder: Path
+) -> None:
+    """The same, of commands that start PyTorch or Keras."""
+    run(folder, command, output)
+
+
+def test_every_spec_of_a_page_loads(folder: Path) -> None:
+    """Each is complete, and gets no warning."""
+    paths = sorted(folder.glob("*.yaml"))
+
+    assert len(paths) >= 5
+    for path in paths:
+        assert [d for d in archspec.check(path).diagnostics if not d.allowed] == [], path.name
+
+
+@pytest.mark.parametrize(
+    "text", [text for _, text in blocks(ROOT / "docs" / "api.md", "python")], ids=lambda text: text[:40]
+)
+def test_the_python_of_the_api_page_runs(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the repository's folder; the test that the page shows passes."""
+    monkeypatch.chdir(ROOT)
+    names = {"archspec": archspec}
+    exec(text, names)
+    for name, value in list(names.items()):
+        if name.startswith("test_"):
+            value()
+
+
+@pytest.mark.parametrize("name", ["check", "generate", "loads"])
+def test_the_examples_of_the_api_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The docstrings' examples, as a user would type them."""
+    monkeypatch.chdir(ROOT)
+    run_examples(name, {"archspec": archspec, "folder": tmp_path})
+
+
+@pytest.mark.frameworks
+@pytest.mark.xdist_group("workers")
+def test_the_example_of_verify_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts PyTorch and NumPy."""
+    monkeypatch.chdir(ROOT)
+    run_examples("verify", {"archspec": archspec})
+
+
+def run_examples(name: str, names: dict[str, object]) -> None:
+    """Run the examples in the docstring of a function of the API."""
+    (test,) = doctest.DocTestFinder(recurse=False).find(getattr(api, name), name, globs=names)
+    result = doctest.DocTestRunner().run(test)
+
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_the_language_page_names_everything_in_the_language() -> None:
+    """Every op, attribute, initializer, optimizer, schedule and transform."""
+    page = (ROOT / "docs" / "language.md").read_text()
+    schema = (ROOT / "specs" / "schema.json").read_text()
+    words = {*OPS, *(field for op in OPS.values() for field in op.model_fields if field not in Op.model_fields), *RULES}
+    words |= {"sgd", "caffe_sgd", "adam", "adamw", "constant", "step", "multi_step", "exponential", "cosine"}
+    words |= {"reduce_on_plateau", "rescale", "subtract_mean", "normalize", *BARE}
+
+    assert {word for word in words if not re.search(rf"[`{{]{word}\b", page)} == set()
+    assert {word for word in words if f'"{word}"' not in schema} == set()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "specs" / "README.md"], ids=lambda path: path.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    """Links to files of the repository, and to headings in them."""
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if "://" not in target:
+            path, _, heading = target.partition("#")
+            file = (page.parent / path) if path else page
+            assert file.exists(), target
+            headings = [re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in re.findall(r"^#+ (.*)", file.read_text(), re.M)] if heading else [""]  # fmt: skip
+            assert heading in headings, target
+
+
+def test_the_readme_is_short() -> None:
+    """A screen and a half, and no line of more than 140 characters but in tables."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+
+    assert len(lines) <= 130
+    assert all(len(line) <= 140 for line in lines if not line.startswith("|"))

@@ -1,0 +1,105 @@
+"""Files are written atomically and below a folder only; what a killed process left is removed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from archspec.files import temporary_folder, write
+
+
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The id of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
+    """A file that cannot be written leaves the existing one, and no temporary file."""
+    path = tmp_path / "out" / "net" / "model.py"
+    write([(path, "first\n")], tmp_path / "out")
+    with pytest.raises(UnicodeEncodeError):
+        write([(path, "half \ud800")], tmp_path / "out")
+
+    assert path.read_text() == "first\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), SystemExit(143)], ids=repr)
+def test_an_exception_removes_the_temporary_file(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception between writing and renaming, a signal's too, leaves no temporary file."""
+
+    def fail(*_: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 1  # the temporary file
+        raise error
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(type(error)):
+        write([(tmp_path / "model.py", "text")], tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_written_below_the_folder_only(tmp_path: Path) -> None:
+    """A link to another folder is an error, and nothing is written there."""
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "link").symlink_to(elsewhere)
+    with pytest.raises(OSError, match="is outside"):
+        write([(out / "link" / "model.py", "x")], out)
+
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_files_have_the_permissions_of_the_umask(tmp_path: Path) -> None:
+    """A file has mode 666 without the bits of the umask, as a file of open() has."""
+    before = os.umask(0o027)
+    try:
+        write([(tmp_path / "a", b"bytes")], tmp_path)
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "a").read_bytes() == b"bytes"
+
+
+def test_temporary_files_of_dead_processes_are_removed(tmp_path: Path, dead: int) -> None:
+    """Writing a file removes its temporary files of processes that have ended, and no other file."""
+    names = {
+        f".a.md.{dead}.abc": False,
+        f".a.md.{os.getpid()}.abc": True,  # of a running process
+        f".b.md.{dead}.abc": True,  # of another file
+        f".a.md.{dead}": True,
+        ".a.md.99999999999999999999.abc": False,  # no process has this id
+        f"a.md.{dead}.abc": True,
+    }
+    for name in names:
+        (tmp_path / name).write_text("")
+    write([(tmp_path / "a.md", "text")], tmp_path)
+
+    assert {path.name for path in tmp_path.iterdir()} == {"a.md", *(name for name, stays in names.items() if stays)}
+
+
+def test_temporary_folders_of_dead_processes_are_removed(
+    tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new temporary folder removes those of processes that have ended, with their files, and is removed itself."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in (f"archspec-{dead}-abc", f"archspec-{os.getpid()}-abc", f"other-{dead}-abc"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("")
+    with temporary_folder() as folder:
+        assert folder.parent == tmp_path
+        assert folder.name.startswith(f"archspec-{os.getpid()}-")
+
+    assert {path.name for path in tmp_path.iterdir()} == {f"archspec-{os.getpid()}-abc", f"other-{dead}-abc"}

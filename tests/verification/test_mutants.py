@@ -1,0 +1,103 @@
+"""The verification itself is verified: faults that converters have shipped are rejected where they were planted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import DATA
+from helpers.verification import NETS, CachedWorkers
+
+import archspec
+from archspec.files import write
+from archspec.targets import TARGETS, files, render
+from archspec.verification import CHECKS, verify
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("workers")]
+
+MUTANTS = sorted((DATA / "mutants").glob("*.yaml"))
+TRAINING = ("recipe.py", "train.py", "optim.py")  # files that have no part in the forward pass
+
+
+@pytest.fixture
+def altered_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the templates that is used while the test runs."""
+    copy = tmp_path / "templates"
+    shutil.copytree(render.templates(), copy)
+    with monkeypatch.context() as patch:
+        patch.setattr(render, "templates", lambda: copy)
+        render.environment.cache_clear()
+        yield copy
+    render.environment.cache_clear()
+
+
+def test_there_are_mutants_of_every_check() -> None:
+    """81 faults, in every check, in both frameworks and in templates, no two for the same reason."""
+    mutants = [yaml.safe_load(path.read_text()) for path in MUTANTS]
+
+    assert len(mutants) >= 81
+    assert {mutant["check"] for mutant in mutants} == set(CHECKS)
+    assert {mutant["target"] for mutant in mutants} == {"torch", "keras"}
+    assert sum("template" in mutant for mutant in mutants) >= 4
+    assert len({mutant["why"] for mutant in mutants}) == len(mutants)
+
+
+@pytest.mark.parametrize("path", sorted(NETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_unaltered_networks_agree(path: Path, cached_workers: CachedWorkers) -> None:
+    """Without a fault all six checks pass, so that a mutant fails because of its fault."""
+    evidence = verify(archspec.load(path), cached_workers)
+
+    assert evidence.agrees, (evidence.first, evidence.failures)
+    assert {c.check for c in evidence.comparisons} == set(evidence.checks)
+    assert set(evidence.checks) | set(evidence.skipped) == set(CHECKS)
+
+
+@pytest.mark.parametrize("path", MUTANTS, ids=lambda path: path.stem)
+def test_mutant_is_rejected_at_its_fault(
+    path: Path, cached_workers: CachedWorkers, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """The first disagreement is at the check, the layer and the target of the fault."""
+    mutant = yaml.safe_load(path.read_text())
+    graph = archspec.load(NETS / f"{mutant['net']}.yaml")
+    target = TARGETS[mutant["target"]]
+    unaltered = files(graph, target)
+    if "template" in mutant:
+        # The templates stay altered during the verification; the other targets' files do not change.
+        template = request.getfixturevalue("altered_templates") / mutant["template"]
+        text = template.read_text()
+        assert text.count(mutant["old"]) == 1, text
+        template.write_text(text.replace(mutant["old"], mutant["new"]))
+        mutated = files(graph, target)
+    else:
+        text = unaltered[mutant["file"]]
+        assert text.count(mutant["old"]) == 1, text
+        mutated = {**unaltered, mutant["file"]: text.replace(mutant["old"], mutant["new"])}
+    assert mutated != unaltered
+    out = tmp_path / "out"
+    write([(out / graph.name / name, text) for name, text in mutated.items()], out)
+
+    # All checks up to the fault's own; a fault in training begins with the gradients.
+    start = "gradients" if mutant.get("file", "").endswith(TRAINING) else "structure"
+    order = list(CHECKS)
+    checks = [
+        check
+        for check in order[order.index(start) : order.index(mutant["check"]) + 1]
+        if check != "dropout" or start != "gradients"
+    ]
+    evidence = verify(graph, cached_workers, generated=out, batch=4, checks=checks, dtypes=("float64",))
+
+    assert not evidence.agrees
+    assert {failure.target for failure in evidence.failures} <= {mutant["target"]}
+    if "file" in mutant:
+        assert evidence.stale == (out / graph.name / mutant["file"],)
+    first = evidence.first
+    assert first is not None
+    assert first.check == mutant["check"], first
+    assert first.layer == mutant.get("layer", first.layer), first
+    assert first.what == mutant.get("what", first.what), first
+    # In the other checks the frameworks are compared with each other, and either is reported.
+    if first.check in ("structure", "forward", "init"):
+        assert first.target == mutant["target"], first
