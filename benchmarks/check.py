@@ -26,7 +26,7 @@ TORCHINFO = "import torchinfo; torchinfo.summary({model}, (1, 3, 227, 227), verb
 FVCORE = (
     "import torch, fvcore.nn as f; print(f.flop_count_table(f.FlopCountAnalysis({model}, torch.zeros(1, 3, 227, 227))))"
 )
-MODEL = f"__import__('runpy').run_path({str(ROOT / 'generated/alexnet/torch_model.py')!r})['AlexNet']().eval()"
+MODEL = f"__import__('runpy').run_path({str(ROOT / 'generated/alexnet/pytorch/model.py')!r})['AlexNet']().eval()"
 
 
 def measure(command: list[str]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""What training takes: the generated programs beside hand-written ones, the wait for images, and peak memory.
+"""Training speed beside hand-written programs, the time spent waiting for images, and peak memory.
 
     python benchmarks/train.py torch     # steps and forward passes of 32, PyTorch
     python benchmarks/train.py keras     # the same, Keras on TensorFlow
@@ -14,25 +14,31 @@ import importlib
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from archspec.targets import TARGETS
+
 ROOT = Path(__file__).resolve().parent.parent
 BATCH, ROUNDS, STEPS = 32, 4, 3
 
 
-def generated(name: str, *files: str) -> list[Any]:
-    """Return generated modules of one network, imported afresh."""
-    folder = str(ROOT / "generated" / name)
-    sys.path.insert(0, folder)
-    for file in ("torch_model", "torch_train", "keras_model", "keras_train"):
-        sys.modules.pop(file, None)
-    found = [importlib.import_module(file) for file in files]
-    sys.path.remove(folder)
-    return found
+def program(name: str, target: str) -> Any:
+    """Generate a network's program; return a function that imports its modules afresh: `modules("engine.data")`."""
+    import archspec
+
+    folder = Path(tempfile.mkdtemp(prefix="archspec-"))
+    archspec.generate(ROOT / "specs" / f"{name}.yaml", target, out=folder)
+    path = str(folder / name / TARGETS[target].folder)
+    for module in list(sys.modules):
+        if module.partition(".")[0] in ("model", "recipe", "train", "engine"):
+            del sys.modules[module]
+    sys.path[:] = [path, *(p for p in sys.path if "archspec-" not in p)]
+    return importlib.import_module
 
 
 def compare(title: str, peers: dict[str, Callable[[], tuple[float, float]]]) -> None:
@@ -60,7 +66,7 @@ def timed(function: Callable[[], Any]) -> float:
 
 
 def of_torch() -> None:
-    """PyTorch: torchvision's AlexNet in a plain loop, and spellings of LRN, beside what is generated."""
+    """PyTorch: torchvision's AlexNet in a plain loop, and implementations of LRN, beside the generated one."""
     import torch
     import torchvision
     from torch import nn
@@ -75,16 +81,16 @@ def of_torch() -> None:
             kernels = near[:, :, None, None] * (self.alpha / self.size)
             return input * (self.k + functional.conv2d(input**2, kernels)) ** -self.beta
 
-    def peer(make: Callable[[], Any], size: int, program: Any = None) -> Callable[[], tuple[float, float]]:
+    def peer(make: Callable[[], Any], size: int, modules: Any = None) -> Callable[[], tuple[float, float]]:
         def run() -> tuple[float, float]:
             torch.manual_seed(0)
             model = make()
             images, labels = torch.randn(BATCH, 3, size, size), torch.randint(0, 1000, (BATCH,))
-            if program:
-                optimizer = program.make_optimizer(model)
+            if modules:
+                optimizer = modules("recipe").make_optimizer(model)
 
                 def step() -> None:
-                    program.train_step(model, optimizer, images, labels, torch.float32)
+                    modules("train").train_step(model, optimizer, images, labels)
             else:
                 optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=5e-4)
 
@@ -96,40 +102,39 @@ def of_torch() -> None:
 
             taken = timed(step)
             model.eval()
-            read = images.to(memory_format=torch.channels_last) if program else images  # as the program does
+            read = images.to(memory_format=torch.channels_last) if modules else images  # as the program does
             with torch.no_grad():
                 return taken, timed(lambda: model(read))
 
         return run
 
-    model, program = generated("alexnet_torchvision", "torch_model", "torch_train")
+    modules = program("alexnet_torchvision", "torch")
     compare(
         "alexnet_torchvision, batch 32, PyTorch",
         {
-            "generated torch_train.py": peer(model.AlexNetTorchvision, 224, program),
+            "generated train.py": peer(modules("model").AlexNetTorchvision, 224, modules),
             "torchvision's, a plain loop": peer(torchvision.models.alexnet, 224),
         },
     )
-    model, program = generated("alexnet", "torch_model", "torch_train")
+    modules = program("alexnet", "torch")
 
     def with_norm(norm: Any) -> Any:
-        made = model.AlexNet()
+        made = modules("model").AlexNet()
         made.norm1, made.norm2 = norm(5, k=2.0), norm(5, k=2.0)
         return made
 
     compare(
         "alexnet, batch 32, PyTorch",
         {
-            "generated": peer(model.AlexNet, 227, program),
-            "LRN by a convolution, channels-last": peer(lambda: with_norm(Banded), 227, program),
-            "nn.LocalResponseNorm, channels-last": peer(lambda: with_norm(nn.LocalResponseNorm), 227, program),
-            "nn.LocalResponseNorm, a plain loop": peer(lambda: with_norm(nn.LocalResponseNorm), 227),
+            "generated": peer(modules("model").AlexNet, 227, modules),
+            "LRN by a convolution": peer(lambda: with_norm(Banded), 227, modules),
+            "the same model, a plain loop": peer(modules("model").AlexNet, 227),
         },
     )
 
 
 def of_keras() -> None:
-    """Keras: a hand-written AlexNet in fit, and spellings of LRN and groups, beside what is generated."""
+    """Keras: a hand-written AlexNet in fit, and implementations of LRN and groups, beside the generated ones."""
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
     import keras
     import numpy as np
@@ -167,7 +172,7 @@ def of_keras() -> None:
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.ends.append(time.perf_counter())
 
-    def peer(make: Callable[[], Any], size: int, program: Any = None) -> Callable[[], tuple[float, float]]:
+    def peer(make: Callable[[], Any], size: int, modules: Any = None) -> Callable[[], tuple[float, float]]:
         def run() -> tuple[float, float]:
             keras.utils.clear_session()
             keras.utils.set_random_seed(0)
@@ -177,10 +182,10 @@ def of_keras() -> None:
             labels = random.integers(0, 1000, count)
             dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(BATCH).prefetch(2)
             clock = Clock()
-            if program:
-                program.compile_model(model)
+            if modules:
+                modules("train").compile_model(model)
                 weighted = dataset.map(lambda x, y: (x, y, tf.ones(BATCH, tf.float64)))
-                step, _ = program.Devices(False).functions(model)
+                step, _ = modules("engine.distributed").Devices(False).functions(model)
                 for batch in weighted:
                     step(*batch)
                     clock.on_train_batch_end(0)
@@ -193,48 +198,42 @@ def of_keras() -> None:
 
         return run
 
-    model, program = generated("alexnet_torchvision", "keras_model", "keras_train")
+    modules = program("alexnet_torchvision", "keras")
     compare(
         "alexnet_torchvision, batch 32, Keras",
         {
-            "generated keras_train.py": peer(model.AlexNetTorchvision, 224, program),
+            "generated train.py": peer(modules("model").AlexNetTorchvision, 224, modules),
             "by hand, in fit": peer(by_hand, 224),
         },
     )
-    model, program = generated("alexnet", "keras_model", "keras_train")
-    ours = model.LocalResponseNorm, model.GroupedConv2D
+    modules = program("alexnet", "keras")
+    model, split_groups = modules("model"), modules("train").split_groups
+    norm = model.LocalResponseNorm
 
-    class Native(ours[0]):  # type: ignore[name-defined, misc]
+    class Native(norm):  # type: ignore[name-defined, misc, valid-type]
         """TensorFlow's own LRN."""
 
         def call(self, x: Any) -> Any:
             alpha = self.alpha / self.size
             return tf.nn.local_response_normalization(x, self.size // 2, self.k, alpha, self.beta)
 
-    class Powered(ours[0]):  # type: ignore[name-defined, misc]
-        """The band matrix, and a power."""
-
-        def call(self, x: Any) -> Any:
-            scale = tf.constant(self.neighbours * (self.alpha / self.size), x.dtype)
-            return x / (self.k + keras.ops.tensordot(x**2, scale, axes=1)) ** self.beta
-
-    def spelled(norm: Any, conv: Any) -> Callable[[], Any]:
+    def variant(norm_class: Any, split: Any) -> Callable[[], Any]:
         def make() -> Any:
-            model.LocalResponseNorm, model.GroupedConv2D = norm, conv
+            modules("train").split_groups = split
+            model.LocalResponseNorm = norm_class
             try:
                 return model.AlexNet()
             finally:
-                model.LocalResponseNorm, model.GroupedConv2D = ours
+                model.LocalResponseNorm = norm
 
         return make
 
     compare(
         "alexnet, batch 32, Keras",
         {
-            "generated": peer(model.AlexNet, 227, program),
-            "tf.nn.local_response_normalization": peer(spelled(Native, ours[1]), 227, program),
-            "band matrix and a power": peer(spelled(Powered, ours[1]), 227, program),
-            "layers.Conv2D(groups=2)": peer(spelled(ours[0], layers.Conv2D), 227, program),
+            "generated": peer(variant(norm, split_groups), 227, modules),
+            "tf.nn.local_response_normalization": peer(variant(Native, split_groups), 227, modules),
+            "layers.Conv2D(groups=2) as it is": peer(variant(norm, lambda model: None), 227, modules),
         },
     )
 
@@ -244,31 +243,30 @@ def wait() -> None:
     script = """
 import sys, time, numpy as np
 from pathlib import Path
-target, name, size, batches, folder = sys.argv[1:]
+target, name, program, size, batches, folder = sys.argv[1:]
 batches = int(batches)
-sys.path.insert(0, f"generated/{name}")
+sys.path.insert(0, program)
 waits, last = [], [None]
+import recipe, train as t
+from engine import data as d, transforms
+data = d.read_data(Path(folder))
+model = recipe.make_model(data.num_classes)
 if target == "torch":
-    import torch, torch_model, torch_train as t
-    data = t.read_data(Path(folder))
-    known = [t.measure(data[0], Path(folder) / "known.pt")] if hasattr(t, "measure") else []
-    order = t.Batches(len(data[0]), int(size), 0)
-    loader = torch.utils.data.DataLoader(t.Images(data[0], t.make_transforms(True, *known), 0), batch_sampler=order,
+    import torch
+    statistics = transforms.measure(data.train, recipe.measured(), Path(folder) / "statistics.pt")
+    prepare, augment, _ = recipe.make_transforms(statistics)
+    order = d.Batches(len(data.train), int(size), 0)
+    loader = torch.utils.data.DataLoader(d.Images(data.train, prepare, augment, 0), batch_sampler=order,
         generator=torch.Generator(), num_workers=1)
-    make = next(v for k, v in vars(torch_model).items() if isinstance(v, type) and k.startswith("AlexNet"))
-    model = make()
-    optimizer = t.make_optimizer(model)
-    step = lambda x, y: t.train_step(model, optimizer, x, y, torch.float32)
+    optimizer = recipe.make_optimizer(model)
+    step = lambda x, y: t.train_step(model, optimizer, x, y)
 else:
-    import keras_model, keras_train as t
-    data = t.read_data(Path(folder))
-    known = [t.measure(data[0], Path(folder) / "known.npz")] if hasattr(t, "measure") else []
-    parts = t.parts(np.random.default_rng(0).permutation(len(data[0][0])), int(size))
-    loader = t.make_dataset(data[0], parts, t.make_transform(True, 0, 0, *known), 0)
-    make = next(v for k, v in vars(keras_model).items() if callable(v) and k.startswith("AlexNet"))
-    model = make()
+    from engine.distributed import Devices
+    statistics = transforms.measure(data.train, recipe, Path(folder) / "statistics.npz")
+    parts = d.split_batches(np.random.default_rng(0).permutation(len(data.train[0])), int(size))
+    loader = d.make_dataset(data.train, parts, transforms.make_transform(recipe, statistics, 0), 0)
     t.compile_model(model)
-    step, _ = t.Devices(False).functions(model)
+    step, _ = Devices(False).functions(model)
 steps, iterator = [], iter(loader)
 for _ in range(batches):
     a = time.perf_counter(); batch = next(iterator); b = time.perf_counter(); step(*batch); c = time.perf_counter()
@@ -304,39 +302,41 @@ print(f"{target} {name}: a step {np.median(steps[half:])*1e3:.1f} ms, a wait {np
             ("alexnet", 16, 16, digits.parent / "jpeg"),
         ):
             for target in ("torch", "keras"):
-                words = [sys.executable, "-c", script, target, name, str(size), str(batches), str(data)]
+                program(name, target)
+                words = [sys.executable, "-c", script, target, name, sys.path[0], str(size), str(batches), str(data)]
                 environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
                 done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
                 print(done.stdout.strip() or done.stderr[-500:], flush=True)
 
 
 def memory() -> None:
-    """Print the peak of training steps in PyTorch, beyond what stands before, and what `report` predicts."""
+    """Print the peak of training steps in PyTorch, and what `report` predicts."""
     from archspec import load
-    from archspec.memory import memory as predicted
+    from archspec.analysis.memory import RUNTIME_BYTES
+    from archspec.analysis.memory import memory as predicted
 
     script = """
 import resource, sys, torch
-sys.path.insert(0, f"generated/{sys.argv[1]}")
-import torch_model, torch_train as t, torch._dynamo
+sys.path.insert(0, sys.argv[1])
+import recipe, train as t, torch._dynamo
 batch, size = int(sys.argv[2]), int(sys.argv[3])
-make = next(v for k, v in vars(torch_model).items() if isinstance(v, type) and k.startswith("AlexNet"))
 torch.nn.functional.conv2d(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 3, 3))  # what libraries take at first
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-model = make()
-optimizer = t.make_optimizer(model)
+model = recipe.make_model(10)
+optimizer = recipe.make_optimizer(model)
 images, labels = torch.randn(batch, 3, size, size), torch.zeros(batch, dtype=torch.long)
 for _ in range(3):
-    t.train_step(model, optimizer, images, labels, torch.float32)
+    t.train_step(model, optimizer, images, labels)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
     print(f"{'network':<24}{'batch':>6}{'predicted MB':>14}{'measured MB':>13}{'ratio':>8}")
     for name, size in (("alexnet", 227), ("alexnet_torchvision", 224), ("alexnet_tiny", 32)):
         graph = load(ROOT / "specs" / f"{name}.yaml")
         for batch in (32, 128) if name != "alexnet_tiny" else (64, 512):
-            words = [sys.executable, "-c", script, name, str(batch), str(size)]
+            program(name, "torch")
+            words = [sys.executable, "-c", script, sys.path[0], str(batch), str(size)]
             done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-            expected = predicted(graph, batch, "float32", graph.spec.training).peak_training / 1e6
+            expected = predicted(graph, batch, "float32", graph.spec.training).peak_training / 1e6 + RUNTIME_BYTES / 1e6
             found = int(done.stdout) / 1e6
             print(f"{name:<24}{batch:>6}{expected:>14,.0f}{found:>13,.0f}{found / expected:>8.2f}", flush=True)
 

@@ -1,4 +1,4 @@
-"""How long every number of AlexNet takes, in a process that is warm: from YAML text to all conventions.
+"""Time from YAML text to AlexNet's counts in every convention, in a warm process.
 
     python benchmarks/warm.py
 
@@ -17,16 +17,16 @@ from pathlib import Path
 
 import archspec
 from archspec import analysis
-from archspec.claims import verdicts
-from archspec.conventions import totals
+from archspec.analysis.claims import verdicts
+from archspec.analysis.conventions import totals
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "specs" / "alexnet.yaml"
 
 
 def everything() -> None:
-    """Read the spec; infer, count in every convention, and hold the claims."""
-    graph = archspec.build(archspec.Source.parse(SPEC.read_text(encoding="utf-8"), str(SPEC)))
+    """Read the spec, infer shapes, count in every convention, and test the claims."""
+    graph = archspec.loads(SPEC.read_text(encoding="utf-8"), str(SPEC))
     analysis.totals(graph)
     verdicts(graph)
     totals(graph)
@@ -40,7 +40,7 @@ def peers() -> dict[str, Callable[[], object]]:
 
         import torch
 
-        model = runpy.run_path(str(ROOT / "generated" / "alexnet" / "torch_model.py"))["AlexNet"]().eval()
+        model = runpy.run_path(str(ROOT / "generated" / "alexnet" / "pytorch" / "model.py"))["AlexNet"]().eval()
         image = torch.zeros(1, 3, 227, 227)
         with contextlib.suppress(ImportError):
             import torchinfo
