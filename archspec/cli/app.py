@@ -80,9 +80,6 @@ def run() -> int | str | None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of the output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except KeyboardInterrupt:
-        print("archspec: interrupted", file=sys.stderr)
-        status = 130
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         print(f"archspec: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)

@@ -18,9 +18,13 @@ def main() -> NoReturn:
         loader = types.ModuleType("pydantic.plugin._loader")
         vars(loader)["get_plugins"] = tuple
         sys.modules.setdefault(loader.__name__, loader)
-    from archspec.cli.app import run
+    try:
+        from archspec.cli.app import run
 
-    status = run()
+        status = run()
+    except KeyboardInterrupt:  # during the imports; Typer ends a command that is interrupted
+        print("archspec: interrupted", file=sys.stderr)
+        status = 130
     if is_check and isinstance(status, int):
         sys.stderr.flush()
         os._exit(status)  # everything is written: the shutdown of the interpreter takes a tenth of the time

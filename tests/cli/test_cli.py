@@ -197,6 +197,17 @@ def test_an_interrupt_has_no_traceback(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["check", "report"])
+def test_an_interrupt_during_the_imports_has_no_traceback(command: str) -> None:
+    """Ctrl-C before the command has started ends it as well with exit status 130 and without a traceback."""
+    patch = f"import builtins; load = builtins.__import__\ndef wait(name, *rest):\n    if name == 'typer': {WAIT}\n"
+    patch += "    return load(name, *rest)\nbuiltins.__import__ = wait"
+    run = interrupted([command, ALEXNET], patch, signal.SIGINT)
+
+    assert run.returncode == 130
+    assert run.stderr == "archspec: interrupted\n"
+
+
 def on_terminal(arguments: list[object], **environment: str) -> str:
     """Return what the command prints on a terminal."""
     master, slave = pty.openpty()
