@@ -175,6 +175,15 @@ def test_deepcopy(layer: Layer) -> None:
     assert torch.equal(other(maps()), layer(maps()))
 
 
+def test_groups_that_do_not_divide_the_channels_are_an_error(layers: dict[str, Layer]) -> None:
+    """10 channels are 2 or 5 groups, never 4: (2, 10, 3, 4) has as many values as blocks of 2 channels would need."""
+    grouped = type(layers["in_blocks"])(3, groups=4)
+
+    with pytest.raises(RuntimeError, match="unflatten"):
+        grouped(maps())
+    assert type(layers["in_blocks"])(3, groups=5)(maps()).shape == (2, 10, 3, 4)
+
+
 def test_script_of_the_grouped_layer(layers: dict[str, Layer]) -> None:
     """TorchScript: the same outputs and gradients, and float32 sums of float16 inputs."""
     layer = layers["in_blocks"]
