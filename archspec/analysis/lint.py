@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from archspec.graph import Graph, Node
+from archspec.graph import Graph, Instance, Node
+from archspec.language.blocks import Row
 from archspec.language.ops.base import Lint, format_shape
-from archspec.language.source import Diagnostic
+from archspec.language.source import Diagnostic, Loc
 
-Finding = tuple[Node, Lint, str, str]  # the layer, the code, the message, and the field it is about
+
+class Finding(NamedTuple):
+    """A warning about a layer or, with a `row`, about a row of blocks of which the layer is the first."""
+
+    node: Node
+    code: Lint
+    message: str
+    field: str  # that it is about
+    row: Row | None = None
+    path: str = ""
 
 
 def lints(graph: Graph) -> list[Diagnostic]:
-    """Return the warnings about a network in the order of its text; `allowed` has a layer's reason to allow one."""
-    found = [finding for lint in (_windows, _relus, _dropouts, _softmax, _unused) for finding in lint(graph)]
-    met = {(node, code) for node, code, _, _ in found}
-    findings = [
-        *((node, code, message, field, _allowed(node).get(code, "")) for node, code, message, field in found),
-        *(
-            (node, "unused-allow", f"there is no {code} here to allow", "allow", "")
-            for node in (*graph.nodes, *graph.unused)
-            for code in _allowed(node)
-            if (node, code) not in met
-        ),
-    ]
-    if not findings:
-        return []
-    places = {op.name: i for i, op in enumerate(graph.spec.layers)}
-    layers = graph.source.data["layers"]
+    """Return the warnings about a network in the order of its text; `allowed` has a layer's reason to allow one.
+
+    A row of a block is warned about once, at its first instance.
+    """
+    rows: dict[tuple[Loc, str], list[Finding]] = {}
+    for lint in (_windows, _relus, _dropouts, _softmax, _unused):
+        for finding in lint(graph):
+            rows.setdefault((finding.row.loc if finding.row else finding.node.loc, finding.code), []).append(finding)
     warnings = []
-    for node, code, message, field, allowed in findings:
-        i = places[node.name]
-        loc = ("layers", i, field if field in layers[i] else "op")
-        warnings.append(graph.source.warning(code, f"{node.name}: {message}", loc, allowed=allowed))
+    for (loc, code), (first, *others) in rows.items():
+        more = f"; so it is in {len(others)} more of its instances" if others else ""
+        use = first.row.use if first.row else first.node.use
+        values = use.values if use else {}
+        message = f"{first.path or first.node.name}: {first.message}{more}"
+        loc = (*loc, first.field if first.field in values else "op")
+        allow = values.get("allow", {}).get(code, "")
+        warnings.append(graph.source.warning(code, message, loc, allowed=" ".join(allow.split())))
+    unmet: dict[tuple[Loc, str], Node] = {}
+    for node in (*graph.nodes, *graph.unused):
+        for code in getattr(node.op, "allow", {}):
+            if (node.loc, code) not in rows:
+                unmet.setdefault((node.loc, code), node)
+    for (loc, code), node in unmet.items():
+        message = f"{node.name}: there is no {code} here to allow"
+        warnings.append(graph.source.warning("unused-allow", message, (*loc, "allow")))
     return sorted(warnings, key=lambda warning: warning.span)
 
 
@@ -60,7 +74,8 @@ def _windows(graph: Graph) -> Iterator[Finding]:
         words = [f"{n} {axis}{'s' * (n > 1)}" for n, axis in zip(skipped, ("row", "column"), strict=True) if n]
         if words:
             message = f"no window covers {' and '.join(words)} of its {format_shape(shape[1:])} input"
-            yield node, "uncovered-rows", message, "stride" if "stride" in op.model_fields_set else "kernel_size"
+            field = "stride" if "stride" in op.model_fields_set else "kernel_size"
+            yield Finding(node, "uncovered-rows", message, field)
 
 
 @lru_cache(maxsize=1024)
@@ -82,7 +97,8 @@ def _relus(graph: Graph) -> Iterator[Finding]:
         op: Any = node.op
         inputs = all(read in nonnegative for read in node.inputs)
         if op.rectifies and inputs:
-            yield node, "relu-after-relu", f"has no effect: {node.inputs[0].name} is never negative", "op"
+            message = f"has no effect: {node.inputs[0].name} is never negative"
+            yield Finding(node, "relu-after-relu", message, "op")
         if op.nonnegative or (inputs and op.keeps_nonnegative):
             nonnegative.add(node)
 
@@ -92,12 +108,8 @@ def _dropouts(graph: Graph) -> Iterator[Finding]:
     before: set[Node] = set()  # layers before one with parameters
     for node in reversed(graph.nodes):
         if getattr(node.op, "random", False) and node not in before:
-            yield (
-                node,
-                "dropout-after-output",
-                "drops the network's own outputs: no layer after it has parameters",
-                "op",
-            )
+            message = "drops the network's own outputs: no layer after it has parameters"
+            yield Finding(node, "dropout-after-output", message, "op")
         if node.trainable or node in before:
             before.update(node.inputs)
 
@@ -111,14 +123,33 @@ def _softmax(graph: Graph) -> Iterator[Finding]:
         (node,) = node.inputs
     if node.op.op == "softmax":
         loss = graph.spec.training.loss
-        yield node, "softmax-before-loss", f"{loss} expects logits: this would be a second softmax", "op"
+        message = f"{loss} expects logits: this would be a second softmax"
+        yield Finding(node, "softmax-before-loss", message, "op")
 
 
 def _unused(graph: Graph) -> Iterator[Finding]:
-    """A layer that the output does not depend on."""
-    for node in graph.unused:
-        yield node, "unused-layer", "the output does not depend on it: it is not part of the network", "name"
+    """A row that the output does not depend on, not the rows of a block in it."""
+    unused = set(graph.unused)
 
+    def nodes(items: Iterable[Node | Instance]) -> Iterator[Node]:
+        for item in items:
+            if isinstance(item, Node):
+                yield item
+            else:
+                for member in item.members:
+                    yield from nodes(member.items)
 
-def _allowed(node: Node) -> dict[Lint, str]:
-    return getattr(node.op, "allow", {})
+    def search(instance: Instance) -> Iterator[Finding]:
+        for member in instance.members:
+            inside = list(nodes(member.items))
+            if inside and unused.issuperset(inside):
+                path = ".".join(filter(None, (instance.path, member.row.name)))
+                message = "the output does not depend on it: it is not part of the network"
+                yield Finding(inside[0], "unused-layer", message, "name", member.row, path)
+                continue
+            for item in member.items:
+                if isinstance(item, Instance):
+                    yield from search(item)
+
+    if unused and graph.root:
+        yield from search(graph.root)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
+from typing import Any
 
-from archspec.language.initializers import NO_INIT, BiasRule, Init, Rule
+from archspec.language.blocks import Block, Row, Use
+from archspec.language.initializers import NO_INIT, NO_NORM_INIT, BiasRule, Init, Ones, Rule, Zeros
 from archspec.language.ops import Input, Op, Param, Shape, ShapeError
 from archspec.language.source import Loc, Source
 from archspec.language.spec import Spec
@@ -15,18 +19,19 @@ MAX_ELEMENTS = 2**53  # of one tensor: more than any machine holds, and exact as
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
-    """An op with its inputs and the shapes and parameters that follow from them."""
+    """An op with its inputs and the shapes and parameters that follow from them.
+
+    `name` is its path, e.g. `layer2.0.conv1`, or `input` for the network's input; `loc` is its row in the source.
+    """
 
     op: Op | Input
     inputs: tuple[Node, ...]
     output_shape: Shape
     params: dict[str, Param]
+    name: str
+    loc: Loc
     needs_input_grad: bool = False  # whether training needs the gradient with respect to its input
-
-    @property
-    def name(self) -> str:
-        """The layer's name; `input` for the network's input."""
-        return self.op.name
+    use: Use | None = None  # its row, with the expressions of its attributes
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
@@ -57,12 +62,40 @@ class Node:
         return f"Node({self.name}: {self.op.op} {self.output_shape})"
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
+class Member:
+    """A row of the network or of a block in one instance: a layer or a block, several where it is repeated.
+
+    `reads` are the names of the rows that it reads. It has no `items` where its `when` is false: `output` is then that
+    of what it reads first.
+    """
+
+    row: Row
+    reads: tuple[str, ...]
+    items: tuple[Node | Instance, ...]
+    output: Node
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Instance:
+    """A block with values for its attributes, or the network itself, whose `block` is None."""
+
+    path: str  # e.g. `layer2.0`
+    block: Block | None
+    values: Mapping[str, Any]  # of the block's attributes, and `in_channels`
+    inputs: tuple[Node, ...]
+    members: tuple[Member, ...]
+    output: Node
+    use: Use | None = None
+    reads: tuple[Node, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Graph:
     """A network: its input, and its layers in topological order; the last layer's output is the network's.
 
     `source` is the text of the spec; `unused` are the layers in it on which the output does not depend: they are not
-    part of the network.
+    part of the network. `root` has the layers by the rows of the text.
     """
 
     spec: Spec
@@ -70,6 +103,7 @@ class Graph:
     input: Node
     nodes: tuple[Node, ...]
     unused: tuple[Node, ...] = ()
+    root: Instance | None = field(default=None)
 
     @property
     def name(self) -> str:
@@ -86,20 +120,24 @@ class Graph:
         """Whether any layer has trainable parameters."""
         return any(node.trainable for node in self.nodes)
 
-    def init(self, node: Node) -> Init:
-        """Return the initializers of a layer: its own, or the spec's, or PyTorch's."""
-        return getattr(node.op, "init", NO_INIT).over(self.spec.init)
-
     def initializer(self, node: Node, name: str) -> Rule | BiasRule:
-        """Return the initializer of a kernel or bias by its name, e.g. `weight`."""
-        init = self.init(node)
-        rule = init.weight if node.params[name].role == "kernel" else init.bias
+        """Return the initializer of a parameter by its name, e.g. `weight`.
+
+        Kernels and biases: the layer's own, or the spec's, or PyTorch's. A norm's scale and shift: its own, or 1 and 0.
+        """
+        role = node.params[name].role
+        if role in ("scale", "shift"):
+            own = getattr(node.op, "init", NO_NORM_INIT)
+            return getattr(own, name) or (Ones() if role == "scale" else Zeros())
+        init: Init = getattr(node.op, "init", NO_INIT).over(self.spec.init)
+        rule = init.weight if role == "kernel" else init.bias
         assert rule is not None
         return rule
 
-    def loc(self, node: Node) -> Loc:
-        """Return the location of a layer in the source."""
-        return "layers", next(i for i, op in enumerate(self.spec.layers) if op.name == node.name)
+    @cached_property
+    def by_name(self) -> dict[str, Node]:
+        """The layers by name."""
+        return {node.name: node for node in self.nodes}
 
     def readers(self) -> dict[Node, list[Node]]:
         """Return, for the input and every layer, the layers that have it as an input."""
@@ -113,7 +151,7 @@ class Graph:
         return f"<Graph {self.name}: {len(self.nodes)} layers, {self.input.output_shape} to {self.output.output_shape}>"
 
 
-def make_node(op: Op, inputs: tuple[Node, ...]) -> Node:
+def make_node(op: Op, inputs: tuple[Node, ...], name: str, loc: Loc, use: Use | None = None) -> Node:
     """Return the node of an op; raise ShapeError if the op does not accept the shapes of `inputs`."""
     shapes = tuple(node.output_shape for node in inputs)
     shape = op.output_shape(*shapes)
@@ -121,4 +159,4 @@ def make_node(op: Op, inputs: tuple[Node, ...]) -> Node:
     if prod(shape) > MAX_ELEMENTS or any(prod(param.shape) > MAX_ELEMENTS for param in params.values()):
         raise ShapeError("too-large", f"has a tensor of more than {MAX_ELEMENTS:,} elements")
     needs_input_grad = any(node.needs_input_grad or node.trainable for node in inputs)
-    return Node(op, inputs, shape, params, needs_input_grad)
+    return Node(op, inputs, shape, params, name, loc, needs_input_grad, use)

@@ -24,7 +24,7 @@ def flattened_maps(graph: Graph) -> dict[Node, Shape]:
 
     The order of a flattened vector is free where only linear layers read it, directly or through elementwise layers:
     the target permutes their weights when it loads them. The flatten, the layers between and the linear layers are all
-    in the result. Before any other flatten the target has to transpose the feature maps.
+    in the result. Before any other flatten the target has to transpose the feature maps, unless they are 1 x 1.
     """
     readers = graph.readers()
     found: dict[Node, Shape] = {}
@@ -53,7 +53,8 @@ def classifier(graph: Graph) -> Node | None:
 
 
 def _flattens(node: Node) -> bool:
-    return node.op.is_view and len(node.output_shape) == 1 and len(node.input_shapes[0]) == 3
+    flattens = node.op.is_view and len(node.output_shape) == 1 and len(node.input_shapes[0]) == 3
+    return flattens and node.input_shapes[0][1:] != (1, 1)
 
 
 def _is_elementwise(node: Node) -> bool:
@@ -91,23 +92,6 @@ class Layout:
         if node in self._flattened and not _is_linear(node):
             return array.reshape(-1, *self._flattened[node]).transpose(0, 2, 3, 1).reshape(array.shape)
         return array
-
-    def weight_to_canonical(self, array: Array, node: Node) -> Array:
-        """Return a parameter, or an array of its shape, in PyTorch's layout."""
-        if not self._last or array.ndim < 2:
-            return array
-        if array.ndim == 4:
-            return array.transpose(3, 2, 0, 1)
-        if node in self._flattened:
-            c, h, w = self._flattened[node]
-            return array.T.reshape(-1, h, w, c).transpose(0, 3, 1, 2).reshape(array.T.shape)
-        return array.T
-
-    def weight_shape(self, shape: Shape) -> Shape:
-        """Return the shape of a canonical parameter in the target's layout."""
-        if not self._last or len(shape) < 2:
-            return shape
-        return (*shape[2:], shape[1], shape[0])
 
     def output_shape(self, shape: Shape) -> Shape:
         """Return a canonical output shape, without the batch, in the target's layout."""

@@ -19,6 +19,7 @@ class Gather(Op):
 
     op: Literal["gather"]
     summed: bool
+    in_line: ClassVar[bool] = True
     inputs: ClassVar[tuple[int, int]] = (1, 1)
 
     def output_shape(self, *shapes: Shape) -> Shape:
@@ -45,6 +46,9 @@ def shard(graph: Graph) -> Graph:
 
     The last layer with parameters is replicated. Raises SpecError where a network has no two equal halves.
     """
+    if graph.spec.blocks or any(row.repeat for row in graph.spec.layers):
+        message = "a network of blocks has no model-parallel placement: it is for the layers of a single column"
+        raise SpecError([graph.source.error("unsupported-by-target", message, ("blocks",), key=True)])
     made: dict[Node, Node] = {graph.input: graph.input}
     halved: dict[Node, bool] = {graph.input: False}
     gathers: dict[tuple[Node, bool], Node] = {}
@@ -55,8 +59,8 @@ def shard(graph: Graph) -> Graph:
         _fail(graph, (*with_kernel, graph.output)[0], "has no layer with parameters before it to split")
     last = with_kernel[-1]
 
-    def add(op: Op, *inputs: Node) -> Node:
-        nodes.append(make_node(op, inputs))
+    def add(op: Op, of: Node, *inputs: Node, name: str = "") -> Node:
+        nodes.append(make_node(op, inputs, name or of.name, of.loc))
         return nodes[-1]
 
     def gathered(read: Node, summed: bool) -> Node:
@@ -69,7 +73,7 @@ def shard(graph: Graph) -> Graph:
                 name += "_"
             names.add(name)
             op = Gather.model_construct(op="gather", name=name, from_=None, allow={}, summed=summed)
-            gathers[read, summed] = add(op, made[read])
+            gathers[read, summed] = add(op, read, made[read], name=name)
         return gathers[read, summed]
 
     for node in graph.nodes:
@@ -80,32 +84,32 @@ def shard(graph: Graph) -> Graph:
             _fail(graph, node, "reads all channels of a layer with parameters, on both ranks")
         groups = getattr(op, "groups", 1)
         if node.kernel and half and groups > 1 and groups % 2 == 0:
-            made[node] = add(
-                op.model_copy(update={"out_channels": op.out_channels // 2, "groups": groups // 2}), made[read]
-            )
+            halves = {"out_channels": op.out_channels // 2, "groups": groups // 2}
+            made[node] = add(op.model_copy(update=halves), node, made[read])
         elif node.kernel and groups == 1 and node is not last:
             field = "out_channels" if hasattr(op, "out_channels") else "out_features"
             if getattr(op, field) % 2:
                 _fail(graph, node, f"has {field}={getattr(op, field)}, which is not even", field)
-            made[node] = add(op.model_copy(update={field: getattr(op, field) // 2}), gathered(read, summed=True))
+            half_op = op.model_copy(update={field: getattr(op, field) // 2})
+            made[node] = add(half_op, node, gathered(read, summed=True))
         elif node is last or (op.probabilities and not op.elementwise):
-            made[node] = add(op, gathered(read, summed=False))
+            made[node] = add(op, node, gathered(read, summed=False))
             halved[node] = False
             continue
         elif isinstance(op, LocalResponseNorm):
             if not half or op.norm_region == "within_channel":
-                made[node] = add(op, made[read])
+                made[node] = add(op, node, made[read])
             elif op.groups % 2 == 0:
-                made[node] = add(op.model_copy(update={"groups": op.groups // 2}), made[read])
+                made[node] = add(op.model_copy(update={"groups": op.groups // 2}), node, made[read])
             elif op.size // 2 > made[read].output_shape[0] or op.groups > 1:
                 _fail(graph, node, "needs channels beyond the edge of the other rank's", "groups")
             else:
                 fields = {**dict(op), "op": "sharded_local_response_norm"}
-                made[node] = add(ShardedLocalResponseNorm.model_construct(**fields), made[read])
+                made[node] = add(ShardedLocalResponseNorm.model_construct(**fields), node, made[read])
             halved[node] = half
             continue
         elif op.channelwise and len({halved[source] for source in node.inputs}) == 1:
-            made[node] = add(op, *(made[source] for source in node.inputs))
+            made[node] = add(op, node, *(made[source] for source in node.inputs))
             halved[node] = half
             continue
         else:
@@ -138,6 +142,5 @@ def replicated_params(part: Graph) -> list[str]:
 
 
 def _fail(graph: Graph, node: Node, message: str, field: str = "op") -> NoReturn:
-    loc = graph.loc(node)
-    field = field if field in graph.source.data["layers"][loc[1]] else "op"
-    raise SpecError([graph.source.error("unsupported-by-target", f"{node.name} {message}", (*loc, field))])
+    field = field if field in graph.source.data["layers"][node.loc[1]] else "op"
+    raise SpecError([graph.source.error("unsupported-by-target", f"{node.name} {message}", (*node.loc, field))])

@@ -27,9 +27,18 @@ _OPS = {
     **dict.fromkeys(("eltwise", "sum", "plus"), "write `op: add`"),
     **dict.fromkeys(("slice", "chunk"), "write `op: split`"),
     **dict.fromkeys(("reshape", "view"), "write `op: flatten`"),
+    **dict.fromkeys(("batchnorm", "batchnormalization", "bn", "batchnorm1d"), "write `op: batch_norm2d`"),
+    **dict.fromkeys(("multiply", "product"), "write `op: mul`"),
+    **dict.fromkeys(("shuffle", "channelshuffle2d", "shufflechannel"), "write `op: channel_shuffle`"),
+    **dict.fromkeys(("rectifier", "activation"), "write `op: relu`"),
+    **dict.fromkeys(("identity", "noop"), "leave it out: other layers can read the one above"),
     **dict.fromkeys(
-        "batchnorm batchnorm2d batchnormalization layernorm groupnorm gelu silu swish leakyrelu elu mish hardswish "
-        "convtranspose2d upsample upsampling2d multiheadattention embedding mul multiply lstm gru".split(),
+        ("separableconv2d", "separableconv"),
+        "write two layers: a conv2d with `groups` equal to its input channels, and a conv2d of kernel_size 1",
+    ),
+    **dict.fromkeys(
+        "layernorm instancenorm instancenorm2d gelu silu swish mish hardswish hardsigmoid prelu selu "
+        "convtranspose2d upsample upsampling2d multiheadattention embedding lstm gru".split(),
         _NOT_YET,
     ),
 }

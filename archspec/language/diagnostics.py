@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from archspec.language.source import Diagnostic
+from archspec.language.source import Diagnostic, Span
 
 _PAGES = Path(__file__).parent / "codes"
 
@@ -49,7 +49,8 @@ def _fact(d: Diagnostic) -> dict[str, Any]:
         "code": d.code,
         "message": d.message,
     }
-    return {**fact, "allowed": d.allowed} if d.allowed else fact
+    related = [{"line": span.line + 1, "column": span.column + 1, "message": message} for span, message in d.related]
+    return {**fact, **({"allowed": d.allowed} if d.allowed else {}), **({"related": related} if related else {})}
 
 
 def as_github(diagnostics: Sequence[Diagnostic]) -> str:
@@ -67,7 +68,8 @@ def _command(d: Diagnostic) -> str:
         "title": f"archspec {d.code}",
     }
     properties = ",".join(f"{key}={_escaped(str(value), property=True)}" for key, value in place.items())
-    return f"::{d.severity} {properties}::{_escaped(d.message)}"
+    uses = "".join(f"\n{d.path}:{span.line + 1}: {message}" for span, message in d.related)
+    return f"::{d.severity} {properties}::{_escaped(d.message + uses)}"
 
 
 def _escaped(text: str, *, property: bool = False) -> str:
@@ -107,16 +109,22 @@ def _rule(code: str) -> dict[str, Any]:
 def _result(d: Diagnostic, rule: int) -> dict[str, Any]:
     from urllib.parse import quote
 
-    line, column, width = d.span
-    region = {"startLine": line + 1, "startColumn": column + 1, "endColumn": column + 1 + width}
-    place = {"artifactLocation": {"uri": quote(os.fsencode(Path(d.path).as_posix()))}, "region": region}
-    result = {
+    def location(span: Span) -> dict[str, Any]:
+        line, column, width = span
+        region = {"startLine": line + 1, "startColumn": column + 1, "endColumn": column + 1 + width}
+        return {"artifactLocation": {"uri": quote(os.fsencode(Path(d.path).as_posix()))}, "region": region}
+
+    result: dict[str, Any] = {
         "ruleId": d.code,
         "ruleIndex": rule,
         "level": d.severity,
         "message": {"text": d.message},
-        "locations": [{"physicalLocation": place}],
+        "locations": [{"physicalLocation": location(d.span)}],
     }
+    if d.related:
+        result["relatedLocations"] = [
+            {"physicalLocation": location(span), "message": {"text": message}} for span, message in d.related
+        ]
     if d.allowed:
         result["suppressions"] = [{"kind": "inSource", "justification": d.allowed}]
     return result

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from archspec.language.aliases import choice_hint, key_hint, op_hint
+from archspec.language.aliases import choice_hint, key_hint
 from archspec.language.ops.base import Lint
 from archspec.language.source import Diagnostic, Loc, Source, did_you_mean, format_value
 
 
-def explain(error: ValidationError, source: Source, spec_model: type[BaseModel]) -> list[Diagnostic]:
-    """Return the diagnostics of `error`; `spec_model` is the model that was validated."""
-    return [_reword(dict(detail), source, spec_model) for detail in error.errors(include_url=False)]
+def explain(
+    error: ValidationError,
+    source: Source,
+    model: type[BaseModel],
+    base: Loc = (),
+    places: Mapping[str, Loc] | None = None,
+) -> list[Diagnostic]:
+    """Return the diagnostics of `error`; `model` is the model that was validated, on the data at `base`.
+
+    `places` are the locations of keys that came from elsewhere.
+    """
+    return [_reword(dict(detail), source, model, base, places or {}) for detail in error.errors(include_url=False)]
 
 
 # Pydantic's error types for a value of the wrong type.
@@ -37,11 +47,15 @@ _LIMITS = {
 _EXAMPLES = {"input": "a mapping such as {channels: 3, height: 32, width: 32}"}
 
 
-def _reword(error: dict[str, Any], source: Source, spec_model: type[BaseModel]) -> Diagnostic:
-    kind, context, value, loc = error["type"], error.get("ctx", {}), error["input"], error["loc"]
-    if loc[:1] == ("layers",) and len(loc) > 2:
-        loc = (*loc[:2], *loc[3:])  # pydantic puts the op, by which it chose the model, between layer and field
-    layer = _layer(loc, source)
+def _reword(
+    error: dict[str, Any], source: Source, model: type[BaseModel], base: Loc, places: Mapping[str, Loc]
+) -> Diagnostic:
+    kind, context, value, inner = error["type"], error.get("ctx", {}), error["input"], error["loc"]
+    loc: Loc = (*base, *inner)
+    if inner and (place := places.get(str(inner[0]))):
+        loc = (*place, *inner[1:])
+    row = row_loc(loc)
+    layer = layer_head(source.data, row) if row else ""
     keys = [step for step in loc if isinstance(step, str)]
     is_item = len(loc) == 2 and isinstance(loc[1], int)  # a whole layer, or claim
     what = f"{layer}{keys[-1]} " if keys and not is_item else layer or "a spec "
@@ -54,18 +68,15 @@ def _reword(error: dict[str, Any], source: Source, spec_model: type[BaseModel]) 
         return source.error("missing-key", f"{layer}{_owner(loc, source)} needs {loc[-1]}", loc[:-1])
     if kind == "extra_forbidden":
         if loc[-1] == "value" and not isinstance(_value(source, loc[:-1]), dict):
-            names = _keys(error["loc"], spec_model)
+            names = _keys(inner, model)
             example = f"write {{{loc[-2]}: {{{names[-1]}: ...}}}}" if names else f"write {loc[-2]}"
             return source.error("wrong-type", f"{layer}{loc[-2]} takes no bare value; {example}", loc[:-1])
-        hint = key_hint(
-            loc[-1], str(loc[0]) if len(loc) > 1 else "", _keys(error["loc"], spec_model), _present(loc, source)
-        )
+        section = "layers" if row else str(loc[0]) if len(loc) > 1 else ""
+        hint = key_hint(loc[-1], section, _keys(inner, model), _present(loc, source))
         message = f"{layer}{_owner(loc, source)} has no key {format_value(loc[-1])}{hint}"
         return source.error("unknown-key", message, loc, key=True)
     if kind == "union_tag_invalid":
         return _unknown_choice(context, layer, loc, source)
-    if kind == "union_tag_not_found":
-        return _no_op(layer, loc, source)
     if kind in _TYPES:
         expected = _EXAMPLES.get(str(loc[-1]), _TYPES[kind]) if len(loc) == 1 else _TYPES[kind]
         return source.error("wrong-type", f"{what}must be {expected}, not {format_value(value)}", loc)
@@ -91,53 +102,38 @@ def _reword(error: dict[str, Any], source: Source, spec_model: type[BaseModel]) 
 
 
 def _unknown_choice(context: dict[str, Any], layer: str, loc: Loc, source: Source) -> Diagnostic:
-    """Return the diagnostic of an unknown op, optimizer, schedule, transform or rule."""
+    """Return the diagnostic of an unknown optimizer, schedule, transform or rule."""
     tag, name = context["discriminator"].strip("'"), context["tag"]
     choices = [choice.strip("'") for choice in context["expected_tags"].split(", ")]
-    if tag == "op":
-        hint, place = op_hint(name, choices), (*loc, "op")
-    else:
-        hint, place = choice_hint(tag, name, choices), (*loc, name)
-    if tag == "op" and _value(source, place) is None:
-        return source.error("missing-key", f"{layer}op is empty", place)
+    hint, place = choice_hint(tag, name, choices), (*loc, name)
     where = " for a bias" if loc[-1] == "bias" else ""
     kind = "initializer" if tag == "rule" else tag
     message = f"{layer}there is no {kind} {format_value(name)}{where}{hint}"
-    return source.error(f"unknown-{tag}", message, place, key=tag != "op")
+    return source.error(f"unknown-{tag}", message, place, key=True)
 
 
-def _no_op(layer: str, loc: Loc, source: Source) -> Diagnostic:
-    """Return the diagnostic of a layer without `op`."""
-    keys = _value(source, loc)
-    for key in keys if isinstance(keys, dict) else ():
-        message = ""
-        if key.startswith("op:"):
-            message = f"{layer}write a space after the colon of {key!r}"
-        elif key in ("type", "layer", "kind"):
-            message = f"{layer}a layer needs op: write `op` for {key!r}"
-        if message:
-            return source.error("missing-key", message, (*loc, key), key=True)
-    return source.error("missing-key", f"{layer}a layer needs op", loc)
+def row_loc(loc: Loc) -> Loc | None:
+    """Return the location of the row that `loc` is in: a layer of the spec or of a block; None if it is in none."""
+    length = 2 if loc[:1] == ("layers",) else 4 if loc[:1] == ("blocks",) and loc[2:3] == ("layers",) else 0
+    return loc[:length] if length and len(loc) >= length and isinstance(loc[length - 1], int) else None
 
 
-def _layer(loc: Loc, source: Source) -> str:
-    """Return the head of a message about `loc`, if it is in a layer."""
-    if len(loc) < 2 or loc[0] != "layers" or not isinstance(loc[1], int):
-        return ""
-    return layer_head(source.data, loc[1])
-
-
-def layer_head(data: Any, i: int) -> str:
-    """Return the head of a message about the layer `i`: its name, or its number if it has none."""
-    layer = data["layers"][i]
+def layer_head(data: Any, row: Loc) -> str:
+    """Return the head of a message about a row: its name or its number, and its block."""
+    layer = data
+    for step in row:
+        layer = layer[step]
     name = layer.get("name") if isinstance(layer, dict) else None
-    return f"{name}: " if isinstance(name, str) and name.isidentifier() else f"layer {i + 1}: "
+    number = row[-1]
+    assert isinstance(number, int)
+    head = name if isinstance(name, str) and name.isidentifier() else f"layer {number + 1}"
+    return f"{head}: " if len(row) == 2 else f"{head} in {format_value(row[1])[1:-1]}: "
 
 
 def _owner(loc: Loc, source: Source) -> str:
     """Return what the last key of `loc` belongs to: an op, a rule, a section, or the spec."""
-    if loc[:1] == ("layers",) and len(loc) == 3 and isinstance(loc[1], int):
-        return str(source.data["layers"][loc[1]].get("op", "a layer"))
+    if row_loc(loc[:-1]) == loc[:-1]:
+        return str((_value(source, loc[:-1]) or {}).get("op", "a layer"))
     if loc[:1] == ("claims",) and len(loc) == 3:
         return "a claim"
     return f"{loc[-2]}" if len(loc) > 1 else "a spec"
@@ -194,7 +190,7 @@ def _step(model: Any, step: str | int) -> Any:
         found = models(model.model_fields[step].annotation) if step in model.model_fields else []
         return found[0] if len(found) == 1 else found
     for choice in choices:
-        for tag in ("op", *_TAGS):
+        for tag in _TAGS:
             if tag in choice.model_fields and step in typing.get_args(choice.model_fields[tag].annotation):
                 return choice
     return None

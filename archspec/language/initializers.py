@@ -230,6 +230,13 @@ BiasRule = Annotated[
     BeforeValidator(_written),
 ]
 
+# A norm's parameters have one value a channel: there is no fan.
+NormRule = Annotated[
+    Constant | Normal | Ones | TruncatedNormal | Uniform | Zeros,
+    Field(discriminator="rule"),
+    BeforeValidator(_written),
+]
+
 
 class Init(BaseModel):
     """The initializers of kernels and biases: a layer's own, else the spec's, else PyTorch's."""
@@ -245,4 +252,14 @@ class Init(BaseModel):
         return Init.model_construct(weight=weight, bias=self.bias or outer.bias or TorchDefault())
 
 
+class NormInit(BaseModel):
+    """The initializers of a norm's scale (`weight`, ones) and shift (`bias`, zeros): never the spec's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    weight: NormRule | None = None
+    bias: NormRule | None = None
+
+
+NO_NORM_INIT = NormInit.model_construct(weight=None, bias=None)
 NO_INIT = Init.model_construct(weight=None, bias=None)  # Init(), without making pydantic build the model at import

@@ -53,7 +53,7 @@ def _spec_name(name: str) -> str:
 def class_name(name: str) -> str:
     """Return the class name of a spec's name, e.g. `AlexNetTiny` for `alexnet_tiny`."""
     words = [word.capitalize() for word in name.split("_") if word]
-    return "".join(re.sub("(?<=.)net$", "Net", word) for word in words)
+    return "".join(re.sub(r"(?<=.)net(?=\d*$)", "Net", word) for word in words)
 
 
 def _text(text: str) -> str:

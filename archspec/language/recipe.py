@@ -348,6 +348,10 @@ def check_images(recipe: Training | None, input: Input, source: Source) -> Itera
     """Yield the errors of transforms that do not produce images of the network's input shape."""
     if recipe is None:
         return
+    if input.features is not None:
+        message = "the training programs read images, and the input is a vector: leave training out"
+        yield source.error("images", message, ("training",), key=True)
+        return
     parts = [(section, i, part) for section in SECTIONS for i, part in enumerate(getattr(recipe, section))]
     crop = any(part.transform.endswith("crop") for _, _, part in parts)
     reported = set()

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from archspec.language import initializers, recipe
+from archspec.language.ops import OPS
 from archspec.language.spec import Spec
 
 Json = dict[str, Any]
@@ -16,7 +17,13 @@ def schema() -> Json:
     """Return the schema, with the docstrings of the language's models as its descriptions."""
     made = Spec.model_json_schema()
     models = made.pop("$defs")
+    for model in OPS.values():
+        own = model.model_json_schema()
+        models.update(own.pop("$defs", {}))
+        models[model.__name__] = own
     top = _written(made, models)
+    top["properties"]["layers"] = _rows(models)
+    top["properties"]["blocks"] = _BLOCKS
     needed: Json = {}
     _collect(top, models, needed)
     return {
@@ -55,7 +62,7 @@ def _written(part: Any, models: Json) -> Any:
         return {key: _written(value, models) for key, value in part.items() if not _is_pydantics(key, value)}
     tag = part["discriminator"]["propertyName"]
     choices = {word: ref.removeprefix("#/$defs/") for word, ref in part["discriminator"]["mapping"].items()}
-    return _layer(choices, models) if tag == "op" else _choice(tag, choices, models)
+    return _choice(tag, choices, models)
 
 
 def _is_pydantics(key: str, value: Any) -> bool:
@@ -65,18 +72,72 @@ def _is_pydantics(key: str, value: Any) -> bool:
     )
 
 
-def _layer(choices: dict[str, str], models: Json) -> Json:
-    """A layer by its op, not by trying all of them: what is said of a slip is then about the op that is meant."""
-    described = [models[name]["description"] for name in choices.values()]
-    return {
+# Keys of every row, besides those of its op.
+_REPEAT: Json = {
+    "repeat": {"description": "how many of it, one after another", "type": ["integer", "string"], "minimum": 1},
+    "first": {"description": "what is different in the first, such as {stride: 2}", "type": "object"},
+}
+_EXPRESSION = "a value, or an expression of the block's attributes, such as 4 * width"
+_NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]{0,31}$"}
+
+_BLOCKS: Json = {
+    "description": "ops that the spec defines; each may use those above it",
+    "type": "object",
+    "propertyNames": _NAME,
+    "additionalProperties": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["layers"],
+        "properties": {
+            "attributes": {
+                "description": "what a layer that uses it gives: `required`, or the default",
+                "type": "object",
+                "propertyNames": _NAME,
+                "additionalProperties": {"type": ["integer", "number", "boolean", "string", "array"]},
+            },
+            "inputs": {"type": "array", "items": {"type": "string"}, "minItems": 1, "default": ["input"]},
+            "layers": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["op"],
+                    "properties": {
+                        "op": {"type": "string", "description": "an op, a block above, or an attribute that names one"},
+                        "name": {"type": "string"},
+                        **_REPEAT,
+                        "when": {
+                            "description": "a condition; without it, what reads this layer reads its first input",
+                            "type": ["string", "boolean"],
+                        },
+                    },
+                    "additionalProperties": {"description": _EXPRESSION},
+                },
+            },
+        },
+    },
+}
+
+
+def _rows(models: Json) -> Json:
+    """The network's layers, each by its op: what is said of a slip is then about the op that is meant."""
+    described = [models[model.__name__]["description"] for model in OPS.values()]
+    for model in OPS.values():
+        own = models[model.__name__]
+        own["properties"] = {**own["properties"], **_REPEAT}
+    row: Json = {
         "type": "object",
         "required": ["name", "op"],
-        "properties": {"op": {"enum": list(choices), "enumDescriptions": described}},
+        "properties": {"op": {"anyOf": [{"enum": list(OPS), "enumDescriptions": described}, _NAME]}},
         "allOf": [
-            {"if": {"properties": {"op": {"const": word}}, "required": ["op"]}, "then": {"$ref": f"#/$defs/{name}"}}
-            for word, name in choices.items()
+            {
+                "if": {"properties": {"op": {"const": word}}, "required": ["op"]},
+                "then": {"$ref": f"#/$defs/{model.__name__}"},
+            }
+            for word, model in OPS.items()
         ],
     }
+    return {"type": "array", "minItems": 1, "items": row}
 
 
 def _choice(tag: str, choices: dict[str, str], models: Json) -> Json:

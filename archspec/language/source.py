@@ -43,16 +43,22 @@ class Diagnostic:
     excerpt: str = ""
     severity: Literal["error", "warning"] = "error"
     allowed: str = ""
+    related: tuple[tuple[Span, str], ...] = ()  # the uses of the block that it is in, the innermost first
 
     def __str__(self) -> str:
         line, column, width = self.span
         head = _printable(f"{self.path}:{line + 1}:{column + 1}: {self.severity}[{self.code}]: {self.message}")
         if not self.excerpt:
-            return head
+            return head + self._uses
         # Tabs stay tabs under tabs, and wide characters take two columns, so that the caret stands where it should.
         before, under = self.excerpt[:column], self.excerpt[column : column + width]
         pad = "".join(c if c == "\t" else " " * _columns(c) for c in before)
-        return f"{head}\n    {_printable(self.excerpt)}\n    {pad}{'^' * max(1, _columns(under))}"
+        return f"{head}\n    {_printable(self.excerpt)}\n    {pad}{'^' * max(1, _columns(under))}{self._uses}"
+
+    @property
+    def _uses(self) -> str:
+        lines = (f"{self.path}:{span.line + 1}:{span.column + 1}: {message}" for span, message in self.related)
+        return "".join(f"\n{_printable(line)}" for line in lines)
 
 
 class SpecError(Exception):
@@ -98,6 +104,16 @@ class Source:
     def error(self, code: str, message: str, loc: Loc, *, key: bool = False) -> Diagnostic:
         """Return an error at the value of `loc` or, if `key`, at its key."""
         return _diagnostic(self._lines, self.path, self.span(loc, key=key), code, message)
+
+    def error_inside(self, code: str, message: str, loc: Loc, offset: int, width: int) -> Diagnostic:
+        """Return an error at a part of the text at `loc`: `width` characters from `offset` on."""
+        whole = self.span(loc)
+        line = self._lines[whole.line] if whole.line < len(self._lines) else ""
+        quoted = line[whole.column : whole.column + 1] in ('"', "'")
+        if offset + width > whole.width:  # a text of several lines
+            return self.error(code, message, loc)
+        span = Span(whole.line, whole.column + offset + quoted, width)
+        return _diagnostic(self._lines, self.path, span, code, message)
 
     def warning(self, code: str, message: str, loc: Loc, *, allowed: str = "") -> Diagnostic:
         """Return a warning at `loc`, with the reason why it is allowed, if any."""

@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from archspec.language.errors import explain, layer_head
+from archspec.language.blocks import Block, Parser, Row
+from archspec.language.errors import explain
 from archspec.language.initializers import NO_INIT, Init
 from archspec.language.names import NAMES_SCHEMA, SpecName, Text, one_or_more
-from archspec.language.ops import AnyOp, Input
+from archspec.language.ops import Input
 from archspec.language.recipe import Training, check_images
-from archspec.language.source import Diagnostic, Loc, Source, SpecError, did_you_mean, format_value
+from archspec.language.source import Diagnostic, Source, SpecError, did_you_mean, format_value
 
-MAX_LAYERS = 250_000
+MAX_LAYERS = 250_000  # rows, each as often as it is repeated
 
 
 def _number(value: Any) -> int | float:
@@ -110,12 +111,13 @@ class Multiplier(BaseModel):
 
 
 class Multipliers(BaseModel):
-    """The multipliers of kernels and of biases."""
+    """The multipliers of kernels, of biases, and of the parameters of norms."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     weight: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
     bias: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
+    norm: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
 
 
 class Spec(BaseModel):
@@ -130,19 +132,29 @@ class Spec(BaseModel):
     init: Init = NO_INIT
     multipliers: Multipliers | None = None
     training: Training | None = None
-    layers: Annotated[list[AnyOp], Field(min_length=1, max_length=MAX_LAYERS)]
+    # Read by archspec.language.blocks; archspec.language.schema describes them.
+    blocks: Annotated[dict[str, Block], PlainValidator(lambda value: value), WithJsonSchema({"x": "blocks"})] = {}
+    layers: Annotated[tuple[Row, ...], PlainValidator(lambda value: value), WithJsonSchema({"x": "layers"})]
     claims: list[Claim] = []
 
 
 def parse(source: Source) -> Spec:
     """Return the spec in `source`; raise SpecError with all its schema errors at once."""
+    parser = Parser(source, MAX_LAYERS)
+    rows, blocks = parser.spec()
+    data = source.data
+    if isinstance(data, dict):
+        data = {
+            **data,
+            **({"layers": rows} if "layers" in data else {}),
+            **({"blocks": blocks} if "blocks" in data else {}),
+        }
     errors: list[Diagnostic] = []
     try:
-        spec = Spec.model_validate(source.data)
+        spec = Spec.model_validate(data)
     except ValidationError as error:
         errors = explain(error, source, Spec)
-    # Names are compared in the raw data, so that they are checked in a spec with other errors too.
-    errors += _names(source)
+    errors += parser.errors
     if errors:
         raise SpecError(errors)
     if errors := [*_claims(spec, source), *check_images(spec.training, spec.input, source)]:
@@ -151,45 +163,19 @@ def parse(source: Source) -> Spec:
 
 
 def _claims(spec: Spec, source: Source) -> Iterator[Diagnostic]:
-    """Yield the errors of claims without a subject, with several, or about an unknown layer."""
-    names = {layer.name for layer in spec.layers} if spec.claims else set()
+    """Yield the errors of claims without a subject, with several, or about an unknown layer.
+
+    Layers in blocks are not known before shapes are: see archspec.graph.build.
+    """
+    names = {row.name for row in spec.layers} if spec.claims else set()
     for i, claim in enumerate(spec.claims):
         if not claim.subjects:
             yield source.error("claim", f"a claim needs one of {', '.join(SUBJECTS)}", ("claims", i))
         elif len(claim.subjects) > 1:
             yield source.error("claim", f"a claim has one subject, not {', '.join(claim.subjects)}", ("claims", i))
         for name in claim.layers:
-            if name not in names:
+            if name.partition(".")[0] not in names:
                 near = did_you_mean(name, names)
                 yield source.error("unknown-layer", f"no layer {format_value(name)}{near}", ("claims", i, "layer"))
         if not claim.layers and claim.weight_shape:
             yield source.error("claim", "weight_shape needs a layer", ("claims", i))
-
-
-def _names(source: Source) -> list[Diagnostic]:
-    """Return the errors of layer names: duplicates, and inputs that are not above the layer."""
-    rows = source.data.get("layers") if isinstance(source.data, dict) else None
-    layers = [row if isinstance(row, dict) else {} for row in rows] if isinstance(rows, list) else []
-    errors: list[Diagnostic] = []
-    seen = {"input": -1}
-    names = {layer["name"] for layer in layers if isinstance(layer.get("name"), str)}
-    for i, layer in enumerate(layers):
-        reads = layer.get("from")
-        for j, read in enumerate(reads if isinstance(reads, list) else [reads]):
-            if isinstance(read, str) and read not in seen:
-                loc: Loc = ("layers", i, "from", j) if isinstance(reads, list) else ("layers", i, "from")
-                if read in names:
-                    hint = f": {read} is {'this layer' if layer.get('name') == read else 'below it'}"
-                else:
-                    hint = did_you_mean(read, seen) if len(errors) < 50 else ""  # the search is slow
-                head = layer_head(source.data, i)
-                message = f"{head}no layer {format_value(read)} above this one{hint}"
-                errors.append(source.error("unknown-layer", message, loc))
-        name = layer.get("name")
-        if isinstance(name, str):
-            if name in seen and name != "input":  # that one is a reserved name already
-                first = source.span(("layers", seen[name], "name")).line + 1
-                message = f"two layers are named {format_value(name)}: the first is in line {first}"
-                errors.append(source.error("duplicate-name", message, ("layers", i, "name")))
-            seen.setdefault(name, i)
-    return errors

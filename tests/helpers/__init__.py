@@ -15,6 +15,8 @@ from archspec.language.source import Source
 ROOT = Path(__file__).parent.parent.parent
 DATA = ROOT / "tests" / "data"
 SPECS = sorted((ROOT / "specs").glob("*.yaml"))
+ALEXNETS = [path for path in SPECS if path.stem.startswith(("alexnet", "caffenet", "lenet"))]
+ZOO = [path for path in SPECS if path not in ALEXNETS]
 OP_SPECS = sorted((ROOT / "specs" / "ops").glob("*.yaml"))
 REGRESSIONS = sorted((DATA / "regressions").glob("*.yaml"))  # specs that once went wrong
 TARGETS = ("numpy", "torch", "keras")  # NumPy is the reference of the others

@@ -6,14 +6,14 @@ from math import prod
 from typing import Any
 
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 
-from archspec.language.ops import AnyOp, ShapeError
+import archspec
+from archspec.language.ops import OPS, ShapeError
+from archspec.language.source import Source
 
 Shape = tuple[int, ...]
 Draw = Any  # hypothesis.strategies.DrawFn
 
-OP: TypeAdapter[Any] = TypeAdapter(AnyOp)
 MOST = 4000  # values in one tensor: small enough for hundreds of networks
 
 
@@ -49,8 +49,18 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
     op = draw(
         st.sampled_from(
             ["conv2d"] * 3
-            + ["local_response_norm", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "split"]
+            + [
+                "local_response_norm",
+                "max_pool2d",
+                "max_pool2d",
+                "avg_pool2d",
+                "avg_pool2d",
+                "adaptive_avg_pool2d",
+                "split",
+            ]
             + ["relu", "sigmoid", "tanh", "softmax", "dropout", "flatten"]
+            + ["batch_norm2d"] * 2
+            + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels"]
         )
     )
     layer: dict[str, Any] = {"op": op}
@@ -74,14 +84,100 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             layer |= {"stride": pair(draw, 1, 3)}
         if op == "avg_pool2d":
             layer |= {"count_include_pad": draw(st.booleans())}
+        elif draw(st.booleans()):
+            layer |= {"dilation": pair(draw, 1, 2)}
     elif op == "adaptive_avg_pool2d":
         layer |= {"output_size": pair(draw, 1, 5)}
     elif op == "dropout":
         layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5, 0.75]))}
+    elif op == "batch_norm2d":
+        layer |= {"eps": draw(st.sampled_from([1e-5, 1e-3, 0.1])), "affine": draw(st.booleans())}
+        layer |= {"momentum": draw(st.sampled_from([0.1, 0.01, 0.5]))}
+    elif op == "group_norm":
+        layer |= {"num_groups": draw(st.sampled_from(divisors(channels))), "affine": draw(st.booleans())}
+        layer |= {"eps": draw(st.sampled_from([1e-3, 0.1]))}
+    elif op == "leaky_relu":
+        layer |= {"negative_slope": draw(st.sampled_from([0.01, 0.3]))}
+    elif op == "elu":
+        layer |= {"alpha": draw(st.sampled_from([1.0, 0.5]))}
+    elif op == "channel_shuffle":
+        layer |= {"groups": draw(st.sampled_from(divisors(channels)))}
+    elif op == "pad_channels":
+        layer |= {"before": draw(st.integers(0, 2)), "after": draw(st.integers(0, 2))}
+    elif op == "split" and channels > 1 and draw(st.booleans()):
+        first = draw(st.integers(1, channels - 1))
+        layer |= {"sizes": [first, channels - first], "index": draw(st.integers(0, 1))}
     elif op == "split":
         sections = draw(st.sampled_from(divisors(channels)))
         layer |= {"sections": sections, "index": draw(st.integers(0, sections - 1))}
     return layer
+
+
+ACTIVATIONS = st.sampled_from(["relu", "relu6", "elu", "tanh"])
+
+
+def draw_blocks(draw: Draw) -> dict[str, Any]:
+    """Draw two blocks, the second of which may use the first: a sequence, and one with a branch."""
+    unit: list[dict[str, Any]] = [
+        {"op": "conv2d", "out_channels": "width", "kernel_size": "kernel", "stride": "stride", "padding": "kernel // 2"}
+    ]
+    unit += [{"op": "batch_norm2d"}] * draw(st.booleans()) + [{"op": draw(ACTIVATIONS)}] * draw(st.booleans())
+    blocks: dict[str, Any] = {
+        "unit": {"attributes": {"width": "required", "kernel": 1, "stride": 1}, "layers": unit},
+    }
+    attributes: dict[str, Any] = {"width": "required", "stride": 1, "wide": draw(st.booleans())}
+    rows: list[dict[str, Any]] = [{"name": "pre", "op": draw(ACTIVATIONS)}] * draw(st.booleans())
+    rows += [
+        {"name": "conv", "op": "unit", "width": "width", "kernel": draw(st.sampled_from([1, 3])), "stride": "stride"}
+    ]
+    kind = draw(st.sampled_from(["residual", "dense", "depthwise", "plain"]))
+    if kind == "depthwise":
+        rows += [
+            {
+                "name": "each",
+                "op": "conv2d",
+                "out_channels": "width",
+                "groups": "width",
+                "kernel_size": 3,
+                "padding": 1,
+            },
+            {"name": "norm", "op": "batch_norm2d"},
+        ]
+    if draw(st.booleans()):
+        rows += [{"name": "more", "op": "unit", "width": "width", "repeat": draw(st.integers(1, 3)), "when": "wide"}]
+    last = rows[-1]["name"]
+    if kind == "residual":
+        condition = "in_channels != width or stride != 1"
+        rows += [
+            {"name": "short", "op": "unit", "from": "input", "width": "width", "stride": "stride", "when": condition},
+            {"name": "sum", "op": "add", "from": [last, "short"]},
+        ]
+    elif kind == "dense":
+        rows += [{"name": "grown", "op": "concat", "from": [last, "input"], "when": "stride == 1"}]
+    rows += [{"name": "act", "op": draw(ACTIVATIONS)}] * draw(st.booleans())
+    blocks["cell"] = {"attributes": attributes, "layers": rows}
+    return blocks
+
+
+def use_block(draw: Draw) -> dict[str, Any]:
+    """Draw a row that uses a block."""
+    layer: dict[str, Any] = {"op": draw(st.sampled_from(["unit", "cell"])), "width": draw(st.integers(1, 5))}
+    if draw(st.booleans()):
+        layer |= {"stride": draw(st.integers(1, 2))}
+    if layer["op"] == "cell" and draw(st.booleans()):
+        layer |= {"wide": draw(st.booleans())}
+    if draw(st.booleans()):
+        layer |= {"repeat": draw(st.integers(1, 3))}
+        if draw(st.booleans()):
+            layer |= {"first": {"stride": draw(st.integers(1, 2))}}
+    return layer
+
+
+def shape_of(shape: Shape, blocks: dict[str, Any], layers: list[dict[str, Any]], layer: dict[str, Any]) -> Shape:
+    """Return the output shape of a layer that uses a block."""
+    first = dict(zip(("channels", "height", "width"), shape, strict=True))
+    data = {"archspec": 1, "name": "drawn", "input": first, "blocks": blocks, "layers": [*layers, layer]}
+    return archspec.graph.build(Source("<drawn>", "", data)).output.output_shape
 
 
 def on_vectors(draw: Draw, shape: Shape) -> dict[str, Any]:
@@ -129,6 +225,7 @@ def networks(draw: Draw) -> dict[str, Any]:
     made: list[tuple[str, Shape]] = [("input", shape)]
     layers: list[dict[str, Any]] = []
     unread: list[str] = []
+    blocks = draw_blocks(draw) if draw(st.booleans()) else {}
 
     def add(layer: dict[str, Any], reads: list[str]) -> bool:
         shapes = dict(made)
@@ -136,8 +233,11 @@ def networks(draw: Draw) -> dict[str, Any]:
         if reads != [made[-1][0]]:
             layer["from"] = reads
         try:
-            out = OP.validate_python(layer).output_shape(*(shapes[name] for name in reads))
-        except ShapeError:
+            if layer["op"] in blocks:
+                out = shape_of(made[0][1], blocks, layers, layer)
+            else:
+                out = OPS[layer["op"]].model_validate(layer).output_shape(*(shapes[name] for name in reads))
+        except (ShapeError, archspec.SpecError):
             return False
         if prod(out) > MOST:
             return False
@@ -153,6 +253,10 @@ def networks(draw: Draw) -> dict[str, Any]:
         joint = draw(st.integers(0, 5))
         if joint == 0 and len(alike) > 1:
             add({"op": "add"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3, unique=True)))
+        elif joint == 2 and blocks and len(shape) == 3:
+            add(use_block(draw), [name])
+        elif joint == 3 and len(shape) == 3 and len(alike) > 1:
+            add({"op": "mul"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=2, unique=True)))
         elif joint == 1 and len(beside) > 1:
             add({"op": "concat"}, draw(st.lists(st.sampled_from(beside), min_size=2, max_size=3, unique=True)))
         else:
@@ -171,6 +275,8 @@ def networks(draw: Draw) -> dict[str, Any]:
         add({"op": "linear", "out_features": draw(st.integers(2, 5))}, loose)
     first = dict(zip(("channels", "height", "width"), made[0][1], strict=True))
     spec: dict[str, Any] = {"archspec": 1, "name": "drawn", "input": first, "layers": layers}
+    if blocks:
+        spec["blocks"] = blocks
     spec["training"] = {"optimizer": draw(OPTIMIZERS), "schedule": draw(SCHEDULES)}
     if draw(st.booleans()):
         spec["multipliers"] = {"weight": {"lr": 1, "decay": 1}, "bias": {"lr": 2, "decay": 0}}

@@ -125,6 +125,8 @@ def test_the_schema_accepts_valid_specs_and_rejects_others() -> None:
         assert list(validator.iter_errors(Source.read(path).data)) == [], path
     seen = set()
     for path in ERRORS:
+        if path.stem.startswith(("block_", "expressions")):
+            continue  # a schema knows neither attributes nor their values
         in_text = set(re.findall(r"error\[([a-z-]+)\]", path.with_suffix(".txt").read_text()))
         try:
             data = Source.read(path).data
@@ -148,7 +150,8 @@ def test_the_schema_accepts_valid_specs_and_rejects_others() -> None:
 def test_the_schema_has_the_docstrings() -> None:
     """An editor shows an op's docstring as its description."""
     layer = json.loads(text())["properties"]["layers"]["items"]["properties"]["op"]
-    of_conv = layer["enumDescriptions"][layer["enum"].index("conv2d")]
+    ops = layer["anyOf"][0]
+    of_conv = ops["enumDescriptions"][ops["enum"].index("conv2d")]
 
     assert of_conv.startswith(
         "y[o] = bias[o] + sum over i of weight[o, i] cross-correlated with x[i], as torch.nn.Conv2d."

@@ -42,7 +42,7 @@ def test_diagnostics_of_a_spec_with_errors(path: Path, parser: type, monkeypatch
 def test_every_code_has_a_spec_that_raises_it() -> None:
     """Every code in the source has a page and a spec in tests/data/errors, but for size, encoding and targets."""
     code_in_source = re.compile(
-        r'(?:fail|\.error|ShapeError|CustomError|ValueError|_diagnostic)\(\s*(?:\w+, )*?"([a-z]+(?:-[a-z0-9]+)*)"'
+        r'(?:fail|\.error|_error|error_inside|ExpressionError|ShapeError|CustomError|ValueError|_diagnostic)\(\s*(?:\w+, )*?"([a-z]+(?:-[a-z0-9]+)*)"'
     )
     sources = "".join(p.read_text() for p in Path(archspec.__file__).parent.rglob("*.py"))
     codes = set(code_in_source.findall(sources))

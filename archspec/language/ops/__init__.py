@@ -1,62 +1,64 @@
 """The ops of the language: one a file; this is their contents page."""
 
-from typing import Annotated
+from __future__ import annotations
 
-from pydantic import Field
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 
-from archspec.language.ops.adaptive_avg_pool2d import AdaptiveAvgPool2d
-from archspec.language.ops.add import Add
-from archspec.language.ops.avg_pool2d import AvgPool2d
 from archspec.language.ops.base import Op, Param, Shape, ShapeError
-from archspec.language.ops.concat import Concat
-from archspec.language.ops.conv2d import Conv2d
-from archspec.language.ops.dropout import Dropout
-from archspec.language.ops.flatten import Flatten
 from archspec.language.ops.input import Input
-from archspec.language.ops.linear import Linear
-from archspec.language.ops.local_response_norm import LocalResponseNorm
-from archspec.language.ops.max_pool2d import MaxPool2d
-from archspec.language.ops.relu import Relu
-from archspec.language.ops.sigmoid import Sigmoid
-from archspec.language.ops.softmax import Softmax
-from archspec.language.ops.split import Split
-from archspec.language.ops.tanh import Tanh
 
-OPS: dict[str, type[Op]] = {
-    "adaptive_avg_pool2d": AdaptiveAvgPool2d,
-    "add": Add,
-    "avg_pool2d": AvgPool2d,
-    "concat": Concat,
-    "conv2d": Conv2d,
-    "dropout": Dropout,
-    "flatten": Flatten,
-    "linear": Linear,
-    "local_response_norm": LocalResponseNorm,
-    "max_pool2d": MaxPool2d,
-    "relu": Relu,
-    "sigmoid": Sigmoid,
-    "softmax": Softmax,
-    "split": Split,
-    "tanh": Tanh,
-}
+_NAMES = (
+    "adaptive_avg_pool2d",
+    "add",
+    "avg_pool2d",
+    "batch_norm2d",
+    "channel_shuffle",
+    "concat",
+    "conv2d",
+    "dropout",
+    "elu",
+    "flatten",
+    "group_norm",
+    "leaky_relu",
+    "linear",
+    "local_response_norm",
+    "max_pool2d",
+    "mul",
+    "pad_channels",
+    "relu",
+    "relu6",
+    "sigmoid",
+    "softmax",
+    "split",
+    "tanh",
+)
 
-AnyOp = Annotated[
-    AdaptiveAvgPool2d
-    | Add
-    | AvgPool2d
-    | Concat
-    | Conv2d
-    | Dropout
-    | Flatten
-    | Linear
-    | LocalResponseNorm
-    | MaxPool2d
-    | Relu
-    | Sigmoid
-    | Softmax
-    | Split
-    | Tanh,
-    Field(discriminator="op"),
-]
 
-__all__ = ["OPS", "AnyOp", "Input", "Op", "Param", "Shape", "ShapeError"]
+class _Ops(Mapping[str, type[Op]]):
+    """The ops' models by name; each is imported when it is first asked for, as a spec uses few of them."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, type[Op]] = {}
+
+    def __getitem__(self, name: str) -> type[Op]:
+        if name not in self._models:
+            if name not in _NAMES:
+                raise KeyError(name)
+            module = import_module(f"archspec.language.ops.{name}")
+            self._models[name] = getattr(module, "".join(word.capitalize() for word in name.split("_")))
+        return self._models[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in _NAMES
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+OPS: Mapping[str, type[Op]] = _Ops()
+
+__all__ = ["OPS", "Input", "Op", "Param", "Shape", "ShapeError"]

@@ -7,10 +7,13 @@ from archspec.language.ops.base import Counts, Op, Shape, ShapeError
 
 
 class Add(Op):
-    """y = a + b + ..., elementwise. Inputs of one shape, which is the output's; nothing is broadcast."""
+    """y = a + b + ..., elementwise. Inputs of one shape, which is the output's; nothing is broadcast.
+
+    Of one input it is the identity, so that a block can add however many branches it has.
+    """
 
     channelwise: ClassVar[bool] = True
-    inputs: ClassVar[tuple[int, int]] = (2, 2**31)
+    inputs: ClassVar[tuple[int, int]] = (1, 2**31)
     combines: ClassVar[bool] = True
     keeps_nonnegative: ClassVar[bool] = True
 

@@ -35,6 +35,9 @@ Lint = Literal["dropout-after-output", "relu-after-relu", "softmax-before-loss",
 # Large enough for any network; small enough that the product of a few is still a readable number.
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
+# The smallest epsilon is the square root of the smallest normal float32, so that it does not vanish there.
+Epsilon = Annotated[float, Field(ge=1e-19, le=1.0)]
+
 Role = Literal["kernel", "bias", "scale", "shift", "embedding", "running_mean", "running_var"]
 BUFFERS = ("running_mean", "running_var")
 
@@ -101,15 +104,25 @@ class Op(BaseModel, ABC):
     windowed: ClassVar[bool] = False  # slides a window: kernel_size, strides, dilation, explicit_padding
     pools: ClassVar[bool] = False  # reduces feature maps without parameters
     combines: ClassVar[bool] = False  # combines or selects tensors: an expression in code, not a layer
+    in_line: ClassVar[bool] = False  # another op that PyTorch code computes in `forward`, without a module
     rectifies: ClassVar[bool] = False  # changes negative values only
     nonnegative: ClassVar[bool] = False  # the output is never negative
     keeps_nonnegative: ClassVar[bool] = False  # the output of inputs that are never negative is never negative
     saturates: ClassVar[bool] = False  # the gradient vanishes for large inputs
     probabilities: ClassVar[bool] = False  # the output is between 0 and 1
+    normalizes: ClassVar[bool] = False  # subtracts a mean and divides by a deviation of its input
+    depends_on_batch: ClassVar[bool] = False  # in training, a sample's output depends on the others of its batch
 
     def output_shape(self, *shapes: Shape) -> Shape:
         """Return the output shape, by default that of the input; raise ShapeError if `shapes` do not fit."""
         return shapes[0]
+
+    def channels(self, *channels: Any) -> Any:
+        """Return the channels of its output for those of its inputs; None if other sizes decide.
+
+        In generated code of a block, where both the attributes and `channels` may be polynomials.
+        """
+        return channels[0]
 
     def params(self, *shapes: Shape) -> dict[str, Param]:
         """Return its parameters and buffers by name, e.g. `weight` and `bias`; by default none."""
@@ -293,15 +306,24 @@ class Pool2d(Op):
 
     def explicit_padding(self, shape: Shape) -> Padding2d:
         """Return ((top, bottom), (left, right)) for an input of `shape`."""
-        return explicit_padding(self.padding, shape, self.kernel_size, self.strides)
+        return explicit_padding(self.padding, shape, self.kernel_size, self.strides, self._dilation)
+
+    @property
+    def _dilation(self) -> Pair:
+        return getattr(self, "dilation", (1, 1))
 
     def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair]:
-        return self.kernel_size, self.strides
+        rows, columns = (d * (k - 1) + 1 for d, k in zip(self._dilation, self.kernel_size, strict=True))
+        return (rows, columns), self.strides
 
     def output_shape(self, *shapes: Shape) -> Shape:
         channels = require_chw(shapes[0])[0]
         padding = self.explicit_padding(shapes[0])
-        if any(max(pad) > k // 2 for pad, k in zip(padding, self.kernel_size, strict=True)):
+        extent = self.receptive_window(shapes[0])[0]
+        if any(max(pad) > k // 2 for pad, k in zip(padding, extent, strict=True)):
             limit = f"padding must be at most half the window of {format_shape(self.kernel_size)}"
             raise ShapeError("padding", limit, "padding")
-        return (channels, *conv_output_hw(shapes[0], self.kernel_size, self.strides, padding, ceil_mode=self.ceil_mode))
+        size = conv_output_hw(
+            shapes[0], self.kernel_size, self.strides, padding, self._dilation, ceil_mode=self.ceil_mode
+        )
+        return (channels, *size)

@@ -1,6 +1,6 @@
 """conv2d: a cross-correlation with learned kernels."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from archspec.language.initializers import NO_INIT, Init
 from archspec.language.ops.base import (
@@ -64,6 +64,9 @@ class Conv2d(Op):
             )
         padding = self.explicit_padding(shapes[0])
         return (self.out_channels, *conv_output_hw(shapes[0], self.kernel_size, self.stride, padding, self.dilation))
+
+    def channels(self, *channels: Any) -> Any:
+        return self.out_channels
 
     def params(self, *shapes: Shape) -> dict[str, Param]:
         weight = Param((self.out_channels, shapes[0][0] // self.groups, *self.kernel_size), "kernel")

@@ -1,7 +1,7 @@
 """flatten: feature maps as one vector."""
 
 from math import prod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from archspec.language.ops.base import Op, Pair, Shape
 
@@ -17,6 +17,9 @@ class Flatten(Op):
     keeps_nonnegative: ClassVar[bool] = True
 
     op: Literal["flatten"]
+
+    def channels(self, *channels: Any) -> Any:
+        return None
 
     def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair]:
         return (shapes[0][1], shapes[0][2]) if len(shapes[0]) == 3 else (1, 1), (1, 1)

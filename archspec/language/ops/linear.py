@@ -1,6 +1,6 @@
 """linear: a matrix product with learned weights."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from archspec.language.initializers import NO_INIT, Init
 from archspec.language.ops.base import Counts, Op, Param, SavedTensors, Shape, ShapeError, Size, format_shape
@@ -24,6 +24,9 @@ class Linear(Op):
                 "not-flat", f"reads a vector, not feature maps of {format_shape(shapes[0])}: put a flatten before it"
             )
         return (self.out_features,)
+
+    def channels(self, *channels: Any) -> Any:
+        return self.out_features
 
     def params(self, *shapes: Shape) -> dict[str, Param]:
         weight = Param((self.out_features, shapes[0][0]), "kernel")

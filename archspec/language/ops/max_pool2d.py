@@ -3,7 +3,7 @@
 from math import prod
 from typing import Literal
 
-from archspec.language.ops.base import Counts, Pool2d, SavedTensors, Shape
+from archspec.language.ops.base import Counts, Pair, Pool2d, SavedTensors, Shape
 
 
 class MaxPool2d(Pool2d):
@@ -15,6 +15,7 @@ class MaxPool2d(Pool2d):
     """
 
     op: Literal["max_pool2d"]
+    dilation: Pair = (1, 1)
 
     def counts(self, *shapes: Shape) -> Counts:
         out = prod(self.output_shape(*shapes))
