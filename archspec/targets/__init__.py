@@ -10,7 +10,7 @@ from pathlib import Path
 
 from archspec.graph import Graph
 from archspec.language.recipe import Training
-from archspec.language.source import SpecError
+from archspec.language.source import Loc, SpecError
 from archspec.targets import render
 from archspec.targets.base import Target, split_variant
 from archspec.targets.header import with_header
@@ -101,27 +101,46 @@ def _model(graph: Graph, target: Target) -> str:
 
 
 def _render_model(graph: Graph, target: Target, template: str, **context: object) -> str:
-    """Return a model's source in which no variable of a layer hides a name that the file uses."""
+    """Return a model's source in which no variable hides a name that the file uses, and no parameter is unused."""
     taken: frozenset[str] = frozenset()
+    unused: frozenset[tuple[str, str]] = frozenset()
     while True:
-        view = target.model(graph, taken)
+        view = target.model(graph, taken, unused)
         try:
             text = render.render(target.template(template), model=view, **context)
         except render.UnsupportedError as error:
             raise _unsupported(graph, target, error) from None
         module = ast.parse(text)
         names = _module_names(module)
-        if names.count(view.class_name) > 1:
-            message = f"class {view.class_name} would replace a name that {target.title} code uses: choose another name"
-            raise SpecError([graph.source.error("reserved-name", message, ("name",))])
+        for body in view.bodies:
+            loc: Loc = body.block.loc if body.block else ("name",)
+            if names.count(body.name) > 1:
+                kind = "class" if body.name[0].isupper() else "function"
+                message = f"{kind} {body.name} would replace a name that {target.title} code uses: choose another name"
+                raise SpecError([graph.source.error("reserved-name", message, loc, key=body.block is not None)])
+            for name in body.used_names & _shadowed(module):
+                message = f"{name} is a name that {target.title} code uses: choose another for the attribute"
+                raise SpecError([graph.source.error("reserved-name", message, (*loc, "attributes", name), key=True)])
         if replaced := _replaced_methods(module):
-            node = next(node for node in graph.nodes if node.name in replaced)
-            message = f"{node.name} is a method of the {target.title} model: choose another name"
-            raise SpecError([graph.source.error("reserved-name", message, (*graph.loc(node), "name"))])
-        hidden = frozenset(names) & {layer.variable for layer in view.layers}
-        if not hidden - taken:
+            row = next(row.row for body in view.bodies for row in body.rows if row.name in replaced)
+            message = f"{row.name} is a method of the {target.title} model: choose another name"
+            raise SpecError([graph.source.error("reserved-name", message, (*row.loc, "name"))])
+        hidden = frozenset(names) & view.variables
+        idle = _unused_parameters(module, {body.name: body.used_names for body in view.blocks})
+        if not hidden - taken and not idle:
             return text
         taken |= hidden
+        unused |= idle
+
+
+def _unused_parameters(module: ast.Module, names: Mapping[str, set[str]]) -> set[tuple[str, str]]:
+    """Return the names that a block's code was to depend on, and does not."""
+    found = set()
+    for node in module.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in names:
+            read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+            found |= {(node.name, name) for name in names[node.name] - read}
+    return found
 
 
 def _replaced_methods(module: ast.Module) -> set[str]:
@@ -133,6 +152,17 @@ def _replaced_methods(module: ast.Module) -> set[str]:
             stored = (n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store))
             replaced |= methods & set(stored)
     return replaced
+
+
+def _shadowed(module: ast.Module) -> set[str]:
+    """Return the names that no parameter of a block's code may have: what the file imports and defines, and calls."""
+    names = {"range", "super"}
+    for node in module.body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+    return names
 
 
 def _module_names(module: ast.Module) -> list[str]:
@@ -151,7 +181,7 @@ def _module_names(module: ast.Module) -> list[str]:
 
 
 def _unsupported(graph: Graph, target: Target, error: render.UnsupportedError) -> SpecError:
-    loc = (*graph.loc(error.layer.node), error.field or "op")
+    loc = (*error.layer.node.loc, error.field or "op")
     message = f"{error.layer.name}: {target.title} {error}"
     return SpecError([graph.source.error("unsupported-by-target", message, loc)])
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from typing import Any
 
+from archspec.graph import Graph, Node
+from archspec.language.blocks import Block
+from archspec.language.initializers import TorchDefault
 from archspec.language.ops import Shape
+from archspec.language.source import SpecError
+from archspec.language.spec import Multiplier
 from archspec.targets.base import Target
+from archspec.targets.bodies import Body
+from archspec.targets.layer_view import LayerView
 from archspec.targets.recipe_view import RecipeView
-from archspec.targets.view import LayerView, ModelView
-from archspec.targets.windows import NO_PADDING
+from archspec.targets.view import ModelView
 
 
 class KerasLayer(LayerView):
-    """A node as the op templates read it for Keras."""
+    """A layer as the op templates read it for Keras."""
 
     @property
     def arguments(self) -> str:
         """The arguments of its layer's call."""
         if self.pads:
-            return "x"
+            return self.variable
         return self.inputs[0] if len(self.inputs) == 1 else f"[{', '.join(self.inputs)}]"
 
     @property
@@ -30,13 +38,16 @@ class KerasLayer(LayerView):
     @property
     def zero_pads(self) -> bool:
         """Whether a ZeroPadding2D comes before it. Pools have a class of their own instead: see `pads_itself`."""
-        return self.window is not None and not self.op.pools and self.window.is_padded and not self.window.is_same
+        return self.window is not None and not self._pools and self.window.is_padded and not self.window.is_same
+
+    @property
+    def _pools(self) -> bool:
+        return bool(getattr(self.node.op, "pools", False))
 
     @property
     def transposes(self) -> bool:
         """Whether it flattens feature maps in an order that matters: they are transposed to (C, H, W) before."""
-        flattens = self.op.is_view and len(self.shape) == 3 and len(self.node.output_shape) == 1
-        return bool(flattens and not self.flattened)
+        return any(_flattens(node) and node not in self.model.flattened for node in self.nodes)
 
     @property
     def padding(self) -> str:
@@ -49,15 +60,23 @@ class KerasLayer(LayerView):
     def pads_itself(self) -> bool:
         """Whether a pool's windows, or what an average counts, are neither those of `valid` nor of `same`."""
         window = self.window
-        if window is None or not self.op.pools or not window.overhangs:
+        if window is None or not self._pools or not window.overhangs:
             return False
-        counts_padding = hasattr(self.op, "count_include_pad") and window.counted_padding != NO_PADDING
-        return bool(not window.is_same or counts_padding)
+        return not window.is_same or window.counts_padding
 
     @property
     def strided_and_dilated(self) -> bool:
         """Whether a convolution has both a stride and a dilation, which Keras does not allow."""
-        return bool(max(self.op.strides) > 1 and max(self.op.dilation) > 1)
+        return any(max(node.op.strides) > 1 and max(node.op.dilation) > 1 for node in self.nodes)  # type: ignore[union-attr]
+
+    @property
+    def depth_multiplier(self) -> int | None:
+        """The outputs of each input channel if it is a depthwise convolution; None for any other.
+
+        On TensorFlow, DepthwiseConv2D takes strides that are equal only.
+        """
+        found = {_multiplier(node) for node in self.nodes}
+        return found.pop() if len(found) == 1 else None
 
     @property
     def equal_windows(self) -> tuple[int, int] | None:
@@ -71,12 +90,77 @@ class KerasLayer(LayerView):
         return 3, 1, 2
 
 
+def _flattens(node: Node) -> bool:
+    shape = node.input_shapes[0]
+    return node.op.is_view and len(shape) == 3 and len(node.output_shape) == 1 and shape[1:] != (1, 1)
+
+
+def _multiplier(node: Node) -> int | None:
+    """Return the depth multiplier of a depthwise convolution that Keras' layer computes on every backend."""
+    op: Any = node.op
+    channels = node.input_shapes[0][0]
+    depthwise = channels > 1 and op.groups == channels and op.strides[0] == op.strides[1]
+    return op.out_channels // channels if depthwise else None
+
+
 class KerasModel(ModelView):
     """A graph as the Keras template reads it."""
 
     layer = KerasLayer
     channels_last = True
     resizable = True
+    separator = "_"
+
+    def __init__(
+        self,
+        graph: Graph,
+        taken: frozenset[str] = frozenset(),
+        unused: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
+        super().__init__(graph, taken, unused)
+        names: dict[str, Node] = {}
+        for node in graph.nodes:
+            other = names.setdefault(node.name.replace(".", "_"), node)
+            if other is not node:
+                message = (
+                    f"{other.name} and {node.name} would both be {node.name.replace('.', '_')} in Keras: rename one"
+                )
+                raise SpecError([graph.source.error("duplicate-name", message, node.loc)])
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether any layer is a DepthwiseConv2D."""
+        return any(
+            layer.depth_multiplier
+            for layer in self.trainable
+            if isinstance(layer, KerasLayer) and hasattr(layer.node.op, "groups") and hasattr(layer.node.op, "strides")
+        )
+
+    @property
+    def multiplier_variables(self) -> list[tuple[Multiplier, list[str]]]:
+        """The multipliers, each with the names of the variables that it is for."""
+        found = self.multipliers
+        assert found
+        norm = [(found.norm, ["gamma", "beta"])] if self.norms else []
+        return [(found.weight, ["kernel"]), (found.bias, ["bias"]), *norm]
+
+    def input_variable(self, body: Body, name: str) -> str:
+        return super().input_variable(body, name) if body.block else "inputs"
+
+    def block_name(self, block: Block) -> str:
+        return block.name
+
+    def decisions(self, layer: LayerView) -> Iterator[Any]:
+        assert isinstance(layer, KerasLayer)
+        yield from super().decisions(layer)
+        if layer.window:
+            yield layer.window.floor_padding if layer.zero_pads or layer.pads_itself or layer.dilated else None
+        if any(isinstance(rule, TorchDefault) and name == "bias" for name, rule in layer.initializers.items()):
+            yield layer.fan_in
+        if layer.node.kernel and hasattr(layer.node.op, "dilation"):
+            yield layer.every(_multiplier)
+        if getattr(layer.node.op, "pools", False) and not layer.window and layer.op.output_size != (1, 1):
+            yield layer.shape
 
 
 def _environment(backend: str) -> dict[str, str]:

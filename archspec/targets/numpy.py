@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+from archspec.language.blocks import Block
 from archspec.targets.base import Target
+from archspec.targets.bodies import Body, RowView
+from archspec.targets.layer_view import LayerView
 from archspec.targets.literals import Code
-from archspec.targets.view import LayerView, ModelView
+from archspec.targets.view import ModelView
 
 
 class NumpyLayer(LayerView):
-    """A node as the op templates read it for NumPy."""
-
-    @property
-    def variable(self) -> str:
-        return f'y["{self.name}"]'
+    """A layer as the op templates read it for NumPy."""
 
     @property
     def inputs_tuple(self) -> Code:
@@ -21,7 +23,18 @@ class NumpyLayer(LayerView):
 
     def param(self, name: str) -> Code | None:
         """Return the variable of a parameter; None if it has none of that name."""
-        return Code(f'w["{self.name}.{name}"]') if name in self.node.params else None
+        if name not in self.node.params:
+            return None
+        if self.body.block:
+            return Code(f'w[f"{{name}}.{self.row.name_within(self.number)}.{name}"]')
+        return Code(f'w["{self.name}.{name}"]')
+
+    def pair(self, field: str) -> Any:
+        """Return an attribute that is a pair, (height, width), where the text may have one number for both."""
+        value = getattr(self.op, field)
+        if not isinstance(value, Code):
+            return value
+        return value if self.is_pair("stride" if field == "strides" else field) else (value, value)
 
 
 class NumpyModel(ModelView):
@@ -29,9 +42,21 @@ class NumpyModel(ModelView):
 
     layer = NumpyLayer
 
-    @property
-    def input_variable(self) -> str:
-        return 'y["input"]'
+    def input_variable(self, body: Body, name: str) -> str:
+        return super().input_variable(body, name) if body.block else 'y["input"]'
+
+    def variable(self, row: RowView) -> str:
+        return super().variable(row) if len(self.bodies) > 1 else f'y["{row.name}"]'
+
+    def block_name(self, block: Block) -> str:
+        return block.name
+
+    def decisions(self, layer: LayerView) -> Iterator[Any]:
+        yield from super().decisions(layer)
+        if layer.window:
+            yield layer.window.floor_padding
+            assert isinstance(layer, NumpyLayer)
+            yield from (layer.pair(field) for field in ("strides", "kernel_size"))
 
 
 NUMPY = Target(

@@ -88,6 +88,8 @@ class RecipeView:
         return 1.0 if any(part.transform == "rescale" for part in self.training.preprocessing) else 255.0
 
     def _until(self, ends: Callable[[Any], bool]) -> list[Step]:
+        if len(self.model.graph.input.output_shape) != 3:
+            return []  # vectors are no images
         channels, height, width = self.model.graph.input.output_shape
         crops = any(part.transform.endswith("crop") for part in self.training.transforms)
         to_input = Step("resize_to", (height, width))  # without a crop, images are resized to the input

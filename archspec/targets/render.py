@@ -6,6 +6,7 @@ import subprocess
 import textwrap
 from collections.abc import Mapping
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ def _square(pair: tuple[int, int]) -> int | tuple[int, int]:
     return pair[0] if pair[0] == pair[1] else pair
 
 
+def _inputs_of(row: Any, text: str) -> list[Code]:
+    """Return the arguments of a block's call: all inputs, or `text`."""
+    return [Code(name) for name in row.inputs] if row.row.repeat is None else [Code(text)]
+
+
+def _edges(sizes: list[int]) -> list[int]:
+    """Return the places between blocks of `sizes`."""
+    return list(accumulate(sizes))[:-1]
+
+
 def _call(function: str, *args: Any, **kwargs: Any) -> Code:
     return call(
         function,
@@ -88,13 +99,14 @@ def environment() -> jinja2.Environment:
         code_or_omit=lambda text: Code(str(text).strip()) or OMIT,
         docstring=_docstring,
         literal=literal,
+        rounded=lambda value: round(value, 12),
         scaled=_scaled,
         square=_square,
         tuple=tuple,
         unless=_unless,
         wrap=_wrap,
     )
-    made.globals.update(OMIT=OMIT, call=_call, refuse=_refuse)
+    made.globals.update(OMIT=OMIT, call=_call, edges=_edges, inputs_of=_inputs_of, refuse=_refuse)
     return made
 
 

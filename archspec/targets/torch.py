@@ -2,56 +2,46 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from archspec.language.initializers import BiasRule, Rule, TorchDefault
+from archspec.language.initializers import BiasRule, Ones, Rule, TorchDefault, Zeros
+from archspec.language.names import TORCH_ATTRIBUTES
+from archspec.language.source import SpecError
 from archspec.targets.base import Target
+from archspec.targets.bodies import Body, RowView
+from archspec.targets.layer_view import LayerView, OpView
 from archspec.targets.recipe_view import RecipeView
-from archspec.targets.view import LayerView, ModelView
+from archspec.targets.view import ModelView, codes
 
 
 class TorchLayer(LayerView):
-    """A node as the op templates read it for PyTorch."""
+    """A layer as the op templates read it for PyTorch."""
+
+    @property
+    def op(self) -> Any:
+        # `forward` reads the attributes of the block from the module
+        return OpView(self, "self." if self.row.in_line else "")
 
     @property
     def pads(self) -> bool:
         """Whether a padding layer comes before it, as its own padding is the same on both sides."""
         return self.window is not None and self.window.symmetric is None
 
-    @property
-    def assigned(self) -> str:
-        """Its variable where it is assigned, with the type that mypy needs at the first `x`."""
-        return self._typed if self.variable == "x" and not self.pads else self.variable
-
-    @property
-    def padded(self) -> str:
-        """The variable of its padded input where it is assigned."""
-        return self._typed
-
-    @property
-    def _typed(self) -> str:
-        assert isinstance(self.model, TorchModel)
-        return "x: Tensor" if self is self.model.first_x else "x"
-
-    @property
-    def arguments(self) -> str:
-        """The arguments of its module's call."""
-        return "x" if self.pads else ", ".join(self.inputs)
-
-    @property
-    def variable(self) -> str:
-        """The variable of its result. An expression has no module to hook, so its result has the layer's name."""
-        named = self.op.combines and self.node is not self.model.graph.output
-        return self.model.local(self.name) if named or self.node not in self.model.reusing else "x"
-
 
 class Reset(NamedTuple):
-    """One case of `reset_parameters`: the modules of all ops in `ops`, or the layers named in `layers`."""
+    """One case of `reset_parameters`: the modules of all ops in `ops`, or exceptions from that.
+
+    `layers` are exceptions by attribute, of the network or, if there is a `block`, of all modules of that class.
+    """
 
     ops: tuple[str, ...]
     layers: tuple[str, ...]
     rules: dict[str, tuple[Rule | BiasRule, LayerView]]  # by parameter, with a layer that the rule is for
+    block: str = ""
+    guarded: bool = False  # whether some of the modules have no such parameter
 
 
 class TorchModel(ModelView):
@@ -59,17 +49,60 @@ class TorchModel(ModelView):
 
     layer = TorchLayer
     resizable = True
+    passes_channels = True
+    names_expressions = True
+
+    def decisions(self, layer: LayerView) -> Iterator[Any]:
+        yield from super().decisions(layer)
+        if layer.window:
+            yield layer.window.symmetric
+            if layer.window.symmetric is None:
+                yield layer.window.padding, layer.window.floor_padding
+                if layer.body.is_sequence:
+                    self.refuse_sequence(layer)
+        if getattr(layer.node.op, "combines", False) and layer.body.is_sequence:
+            self.refuse_sequence(layer)
+        if layer.node.params:
+            yield layer.in_features if layer.node.kernel and len(layer.node.output_shape) == 1 else layer.in_channels
+
+    def stored(self, body: Body) -> list[str]:
+        """Return the attributes of a block that its `forward` reads from the module."""
+        texts = [
+            code
+            for layer in body.layers
+            if layer.row.in_line
+            for field in layer.expressions
+            for code in codes(getattr(layer.op, field))
+        ]
+        found = {name for text in texts for name in re.findall(r"self\.([A-Za-z_]\w*)", text)}
+        for name in found & (body.names | TORCH_ATTRIBUTES):
+            assert body.block
+            what = "a layer of the block" if name in body.names else "an attribute of every torch.nn.Module"
+            message = f"{name} is {what}: choose another name for the attribute"
+            raise SpecError(
+                [self.graph.source.error("reserved-name", message, (*body.block.loc, "attributes", name), key=True)]
+            )
+        return sorted(found)
+
+    def refuse_sequence(self, layer: LayerView) -> NoReturn:
+        """Raise SpecError for a layer that is no module of an nn.Sequential."""
+        node = layer.node
+        message = f"{node.name}: {node.op.op} is no module in an nn.Sequential: name the layers of the block"
+        raise SpecError([self.graph.source.error("missing-key", message, node.loc)])
+
+    def first_x(self, body: Body) -> RowView | None:
+        """Return the row that first assigns `x`, where that is not an argument; mypy needs its type there."""
+        if "x" in body.input_variables:
+            return None
+        for row in body.rows:
+            if row.variable == "x" or (row.layer and row.layer.pads):  # type: ignore[attr-defined]
+                return row
+        return None
 
     @property
-    def input_variable(self) -> str:
-        return "x" if self.graph.input in self.reusing else "inputs"
-
-    @cached_property
-    def first_x(self) -> LayerView | None:
-        """The layer that first assigns `x`, where that is not the argument; mypy needs its type there."""
-        if self.input_variable == "x":
-            return None
-        return next(layer for layer in self.layers if layer.variable == "x" or layer.pads)  # type: ignore[attr-defined]
+    def norm_ops(self) -> list[str]:
+        """The ops whose parameters are a norm's."""
+        return list(dict.fromkeys(layer.node.op.op for layer in self.norms))
 
     @cached_property
     def resets(self) -> list[Reset]:
@@ -79,7 +112,7 @@ class TorchModel(ModelView):
         """
         by_op: dict[str, list[LayerView]] = {}
         for layer in self.trainable:
-            by_op.setdefault(layer.op.op, []).append(layer)
+            by_op.setdefault(layer.node.op.op, []).append(layer)
         preferred = {self.graph.spec.init.weight, self.graph.spec.init.bias}
         usual = {op: _usual(layers, preferred) for op, layers in by_op.items()}
         cases: dict[Any, Reset] = {}
@@ -87,15 +120,26 @@ class TorchModel(ModelView):
             key: Any = tuple((param, rule) for param, (rule, _) in rules.items())
             if rules:
                 case = cases.get(key, Reset((), (), rules))
-                cases[key] = case._replace(ops=(*case.ops, op))
+                bare = any(not layer.node.trainable for layer in self.ops[op])
+                cases[key] = case._replace(ops=(*case.ops, op), guarded=case.guarded or bare)
         for layer in self.trainable:
             for param, rule in layer.initializers.items():
-                common = usual[layer.op.op].get(param)
-                if rule != (common[0] if common else TorchDefault()):
-                    key = ("exception", param, rule)
-                    case = cases.get(key, Reset((), (), {param: (rule, layer)}))
-                    cases[key] = case._replace(layers=(*case.layers, layer.name))
+                common = usual[layer.node.op.op].get(param)
+                if rule != (common[0] if common else _default(layer, param)):
+                    block = layer.body.name if layer.body.block else ""
+                    key = ("exception", block, param, rule)
+                    case = cases.get(key, Reset((), (), {param: (rule, layer)}, block))
+                    item = f"[{layer.attribute}]" if layer.body.is_sequence else f".{layer.attribute}"
+                    if layer.number is not None:
+                        item += f"[{layer.number}]"
+                    cases[key] = case._replace(layers=(*case.layers, item))
         return list(cases.values())
+
+
+def _default(layer: LayerView, param: str) -> Rule | BiasRule:
+    """Return the rule by which PyTorch's module initializes a parameter."""
+    role = layer.node.params[param].role
+    return Ones() if role == "scale" else Zeros() if role == "shift" else TorchDefault()
 
 
 def _usual(layers: list[LayerView], preferred: set[Any]) -> dict[str, tuple[Rule | BiasRule, LayerView]]:
@@ -106,7 +150,7 @@ def _usual(layers: list[LayerView], preferred: set[Any]) -> dict[str, tuple[Rule
     found: dict[str, tuple[Rule | BiasRule, LayerView]] = {}
     for param in dict.fromkeys(name for layer in layers for name in layer.initializers):
         rules = [(layer.initializers[param], layer) for layer in layers if param in layer.initializers]
-        if not any(isinstance(rule, TorchDefault) for rule, _ in rules):
+        if not any(rule == _default(layer, param) for rule, layer in rules):
             found[param] = max(
                 rules, key=lambda pair: (pair[0] in preferred, sum(rule == pair[0] for rule, _ in rules))
             )

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archspec import analysis
-from archspec.graph import Graph, Node
+from archspec.graph import Graph, Instance
 from archspec.graph.layouts import channels_last, classifier, flattened_maps
-from archspec.language.initializers import BiasRule, Rule, fans
+from archspec.language.blocks import Block
+from archspec.language.expressions import Expression
 from archspec.language.names import class_name
-from archspec.language.ops import Shape
+from archspec.language.ops import Op, Shape
 from archspec.language.source import Source
 from archspec.language.spec import Multipliers
+from archspec.targets.bodies import Body, RowView, make_bodies
 from archspec.targets.literals import Code
-from archspec.targets.windows import Window
+
+if TYPE_CHECKING:
+    from archspec.targets.layer_view import LayerView
 
 
 class ModelView:
@@ -27,37 +32,84 @@ class ModelView:
     layer: ClassVar[type[LayerView]]
     channels_last: ClassVar[bool] = False
     resizable: ClassVar[bool] = False  # whether the generated model takes `num_classes`
+    passes_channels: ClassVar[bool] = False  # whether the code of a block is given the channels of its input
+    names_expressions: ClassVar[bool] = False  # whether the result of an expression has the layer's name
+    separator: ClassVar[str] = "."  # in the names of layers
 
-    def __init__(self, graph: Graph, taken: frozenset[str] = frozenset()) -> None:
-        """`taken` are names that no variable of a layer may have, as they mean something else in the file."""
+    def __init__(
+        self,
+        graph: Graph,
+        taken: frozenset[str] = frozenset(),
+        unused: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
+        """`taken` are names that no variable of a layer may have, as they mean something else in the file.
+
+        `unused` are attributes that the code of a block, which is first, does not depend on.
+        """
         self.graph = graph
-        self._taken = taken | {"x", "inputs", "self"}
+        self.unused = unused
+        self.taken = taken | {"x", "inputs", "self", "name", "in_channels", "y", "w", "i"}
         self.name = graph.name
         self.class_name = class_name(graph.name)
         self.source = graph.spec.source
         self.totals = analysis.totals(graph)
         self.flattened = flattened_maps(graph)
         self.classifier = classifier(graph) if self.resizable else None
-        readers = graph.readers()
-        order = {node: i for i, node in enumerate((graph.input, *graph.nodes))}
-        # The variable `x` is reused, as a person would, unless a layer other than the next reads a result.
-        self.reusing = {node for node in order if [order[r] for r in readers[node]] == [order[node] + 1]} | {
-            graph.output
-        }
-        self.names = {node.name for node in graph.nodes}
-        self.layers = [self.layer(self, node) for node in graph.nodes]
-        self.of = {layer.node: layer for layer in self.layers}
+        if self.classifier and "." in self.classifier.name:  # the argument belongs to the network's own layers
+            self.classifier = None
+        self.present = set(graph.nodes)
+        self.body_of: dict[Instance, Body] = {}
+        self.bodies = make_bodies(self, graph.root or _flat(graph))
+        self.top = self.bodies[-1]
+        self.layers = [layer for body in self.bodies for layer in body.layers]
+
+    # --- what a target decides ---
+
+    def block_name(self, block: Block) -> str:
+        """Return the name of a block's class or function."""
+        return block.class_name
+
+    def input_variable(self, body: Body, name: str) -> str:
+        """Return the variable of an input."""
+        if len(body.inputs) > 1:
+            return body.local(name)
+        return "x" if body.input_read_next(name) else "inputs"
+
+    def variable(self, row: RowView) -> str:
+        """Return the variable of a row's result."""
+        return "x" if row.body.reuses(row) else row.body.local(row.name)
+
+    def decisions(self, layer: LayerView) -> Iterator[Any]:
+        """Yield all that the code of a layer depends on; raise SplitError where instances differ."""
+        node = layer.node
+        for field in type(node.op).model_fields:
+            if field not in Op.model_fields and field not in ("init", "padding"):
+                yield getattr(layer.op, field)
+        yield layer.initializers
+        yield layer.flattened
+
+    def settle(self, body: Body) -> None:
+        """Make all decisions about a body; raise SplitError where its instances cannot share them."""
+        names: set[str] = set()
+        for row in body.rows:
+            for expression in (row.when, row.row.repeat):
+                if isinstance(expression, Expression):
+                    names |= expression.names
+            for run in row.runs:
+                values = list(self.decisions(run.layer)) if run.layer else list(run.arguments.values())
+                for code in codes(values):
+                    names |= set(re.findall(r"[A-Za-z_]\w*", code))
+        body.used_names = {name for name in names & body.names_known if (body.name, name) not in self.unused}
 
     @property
-    def input_variable(self) -> str:
-        """The variable of the network's input."""
-        return "inputs"
+    def variables(self) -> set[str]:
+        """The variables of results."""
+        return {row.variable for body in self.bodies for row in body.rows}
 
-    def local(self, name: str) -> str:
-        """Return the variable of a layer's result: its name, with an underscore if that is taken."""
-        while name in self._taken:
-            name += "_"
-        return name
+    @property
+    def blocks(self) -> list[Body]:
+        """The classes or functions of the blocks, each after those that it uses."""
+        return self.bodies[:-1]
 
     @property
     def input_text(self) -> str:
@@ -67,7 +119,7 @@ class ModelView:
     @property
     def output_text(self) -> str:
         """The output shape as text."""
-        return self.layers[-1].output_text
+        return self.top.rows[-1].output_text
 
     @property
     def example(self) -> tuple[int, ...]:
@@ -85,7 +137,7 @@ class ModelView:
         """The layers by op, in the order of first use."""
         found: dict[str, list[LayerView]] = {}
         for layer in self.layers:
-            found.setdefault(layer.op.op, []).append(layer)
+            found.setdefault(layer.node.op.op, []).append(layer)
         return found
 
     @property
@@ -96,13 +148,13 @@ class ModelView:
     @property
     def random(self) -> bool:
         """Whether any layer draws random numbers in training."""
-        return any(layer.op.random for layer in self.layers)
+        return any(getattr(layer.node.op, "random", False) for layer in self.layers)
 
     @property
     def multipliers(self) -> Multipliers | None:
         """The multipliers of learning rate and weight decay, or None if all are 1."""
         found = self.graph.spec.multipliers
-        neutral = found is None or all((m.lr, m.decay) == (1, 1) for m in (found.weight, found.bias))
+        neutral = found is None or all((m.lr, m.decay) == (1, 1) for m in (found.weight, found.bias, found.norm))
         return None if neutral or not self.trainable else found
 
     @property
@@ -111,91 +163,43 @@ class ModelView:
         return [layer for layer in self.layers if layer.node.trainable]
 
     @property
+    def norms(self) -> list[LayerView]:
+        """The layers whose parameters or buffers are a norm's."""
+        return [layer for layer in self.layers if layer.node.params and layer.node.op.normalizes]  # type: ignore[union-attr]
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether any layer has parameters or buffers."""
+        return any(layer.node.params for layer in self.layers)
+
+    @property
     def permuted(self) -> dict[str, Shape]:
         """The (C, H, W) of the flattened maps that a linear layer reads, by the name of the layer."""
-        return {layer.name: layer.flattened for layer in self.trainable if layer.flattened}
+        return {
+            node.name: self.flattened[node] for node in self.graph.nodes if node.trainable and node in self.flattened
+        }
 
 
-@dataclass(frozen=True, eq=False)
-class LayerView:
-    """A node as a target's op templates read it."""
+def codes(value: Any) -> Iterator[Code]:
+    """Yield the source texts in a value."""
+    if isinstance(value, Code):
+        yield value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from codes(item)
 
-    model: ModelView
-    node: Node
 
-    @property
-    def name(self) -> str:
-        return self.node.name
+def _flat(graph: Graph) -> Instance:
+    """Return the layers of a graph that no spec describes, e.g. one rank's part, as a network without blocks."""
+    from archspec.graph import Member
+    from archspec.language.blocks import Row, Use
 
-    @property
-    def op(self) -> Any:
-        return self.node.op
-
-    @property
-    def shape(self) -> Shape:
-        """The shape of its first input."""
-        return self.node.input_shapes[0]
-
-    @property
-    def out(self) -> int | Code:
-        """Its output channels or features; `num_classes` for the classifier."""
-        return Code("num_classes") if self.node is self.model.classifier else self.node.output_shape[0]
-
-    @property
-    def output_text(self) -> str:
-        """Its output shape as text, for a comment."""
-        last = self.model.classifier and self.node is self.model.graph.output
-        return shape_text(self.node.output_shape, self.model.channels_last, "num_classes" if last else self.out)
-
-    @property
-    def flattened(self) -> Shape | None:
-        """The (C, H, W) of the maps in its vector, if they are flattened: see `flattened_maps`."""
-        return self.model.flattened.get(self.node)
-
-    @property
-    def in_features(self) -> int | Code:
-        """The input features of a linear layer, as the product C * H * W where maps were flattened."""
-        return Code(" * ".join(map(str, self.flattened))) if self.flattened else self.shape[0]
-
-    @property
-    def kernel_shape(self) -> Shape:
-        """The shape of its kernel, in PyTorch's layout."""
-        assert self.node.kernel
-        return self.node.kernel.shape
-
-    @property
-    def fan_in(self) -> int:
-        """The fan-in of its kernel."""
-        return fans(self.kernel_shape)[0]
-
-    @cached_property
-    def initializers(self) -> dict[str, Rule | BiasRule]:
-        """The initializers of its parameters, by name."""
-        return {name: self.model.graph.initializer(self.node, name) for name in self.node.trainable}
-
-    @cached_property
-    def window(self) -> Window | None:
-        """Its sliding window, or None."""
-        return Window(self.node) if self.op.windowed else None
-
-    @property
-    def pad_name(self) -> str:
-        """The name of a padding layer before it."""
-        name = f"{self.name}_pad"
-        while name in self.model.names:
-            name += "_"
-        return name
-
-    @property
-    def variable(self) -> str:
-        """The variable of its result."""
-        return "x" if self.node in self.model.reusing else self.model.local(self.name)
-
-    @property
-    def inputs(self) -> list[str]:
-        """The variables of its inputs."""
-        of = self.model.of
-        return [of[node].variable if node in of else self.model.input_variable for node in self.node.inputs]
+    members = []
+    for node in graph.nodes:
+        use = node.use or Use(node.op.op, {}, {}, {}, None)
+        reads = tuple(read.name for read in node.inputs)
+        members.append(Member(Row(node.name, node.loc, reads, use), reads, (node,), node))
+    return Instance("", None, {}, (graph.input,), tuple(members), graph.output)
 
 
 def shape_text(shape: Shape, last: bool, channels: int | str | None = None) -> str:

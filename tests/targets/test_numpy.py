@@ -196,6 +196,45 @@ def test_split_concat_and_add_equal_numpy(x: Array) -> None:
     assert (run(layers, x) == np.concatenate([last, first + last], axis=1)).all()
 
 
+NEW_OPS = {
+    "{name: a, op: batch_norm2d, eps: 0.01}": lambda f, x, w: f.batch_norm(
+        x, w["a.running_mean"] + 0, w["a.running_var"] + 0, w["a.weight"], w["a.bias"], eps=0.01
+    ),
+    "{name: a, op: group_norm, num_groups: 3, eps: 0.01}": lambda f, x, w: f.group_norm(
+        x, 3, w["a.weight"], w["a.bias"], eps=0.01
+    ),
+    "{name: a, op: relu6}": lambda f, x, w: f.relu6(x),
+    "{name: a, op: leaky_relu, negative_slope: 0.25}": lambda f, x, w: f.leaky_relu(x, 0.25),
+    "{name: a, op: elu, alpha: 0.5}": lambda f, x, w: f.elu(x, 0.5),
+    "{name: a, op: channel_shuffle, groups: 3}": lambda f, x, w: f.channel_shuffle(x, 3),
+    "{name: a, op: pad_channels, before: 2, after: 1}": lambda f, x, w: f.pad(x, (0, 0, 0, 0, 2, 1)),
+    "{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.split([1, 3, 2], dim=1)[1],
+    "{name: a, op: max_pool2d, kernel_size: [3, 2], stride: [2, 1], padding: 1, dilation: [2, 3]}": lambda f, x, w: f.max_pool2d(
+        x, (3, 2), (2, 1), 1, (2, 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "expected"), NEW_OPS.items(), ids=NEW_OPS.keys())
+def test_an_op_equals_pytorchs_function(layer: str, expected: Any, x: Array) -> None:
+    """torch.nn.functional's, in float64, with activations beyond 6."""
+    torch = pytest.importorskip("torch")
+    weights = {name: torch.from_numpy(value) for name, value in params(layer).items()}
+
+    found = expected(torch.nn.functional, torch.from_numpy(5 * x), weights)
+
+    np.testing.assert_allclose(run(layer, 5 * x), found.numpy(), rtol=1e-13, atol=1e-13)
+
+
+def test_mul_is_a_product_in_which_one_value_a_channel_holds_for_every_place(x: Array) -> None:
+    """(C, H, W) times (C, 1, 1)."""
+    layers = """{name: mean, op: adaptive_avg_pool2d, output_size: 1}
+        {name: product, op: mul, from: [input, mean]}
+    """
+
+    np.testing.assert_allclose(run(layers, x), x * x.mean(axis=(2, 3), keepdims=True), rtol=1e-14)
+
+
 def test_every_op_is_tested_here() -> None:
     """A new op is compared with another definition of it in this file."""
     text = Path(__file__).read_text()
