@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archspec.graph import Graph, Node
+from archspec.verification.inputs import GROWTH, Horizon
 from archspec.verification.processes import WorkerError
 from archspec.verification.tensors import Difference
 
@@ -87,6 +88,7 @@ class Evidence:
     seed: int
     batch: int
     steps: int
+    horizon: Horizon
     device: str
     comparisons: tuple[Comparison, ...]
     versions: dict[str, dict[str, str]]
@@ -105,6 +107,19 @@ class Evidence:
     def agrees(self) -> bool:
         """Whether all comparisons agree and no target failed."""
         return not self.failures and bool(self.comparisons) and all(c.agrees for c in self.comparisons)
+
+    @property
+    def held(self) -> str:
+        """How many steps of training were compared, where that is not all of them or not to the usual bound."""
+        h = self.horizon
+        if "training" not in self.checks or not h.growth:
+            return ""
+        bound = max(1e-8, GROWTH * h.growth)
+        single = f", and {h.float32} in float32" if "float32" in self.dtypes and h.float32 != h.float64 else ""
+        return (
+            f"training: {h.float64} of {self.steps} steps are compared{single}, to {bound:.0e} in float64: "
+            f"one rounding grows to {h.growth:.0e} in them"
+        )
 
     @property
     def first(self) -> Comparison | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -35,6 +37,43 @@ DEFAULT_RECIPE = Training.model_construct(
 )
 
 
+@dataclass(frozen=True)
+class Horizon:
+    """How many steps of training are compared in float64 and in float32, and how far one rounding grows in them.
+
+    `growth` is the relative difference, after the steps in float64, of two runs of the reference whose weights differ
+    by one rounding at the start; 0 where that was not measured, as the network has no norms of the batch.
+    """
+
+    float64: int
+    float32: int
+    growth: float
+
+    def steps(self, dtype: str) -> int:
+        """Return the steps in a dtype."""
+        return self.float64 if dtype == "float64" else self.float32
+
+
+LARGEST_BOUND = 1e-4  # of the comparison of training in float64, whatever rounding grows to
+GROWTH = 100  # times the growth of one rounding: the targets' roundings are more than one, in every layer
+
+
+def horizon(apart: Sequence[float], steps: int, cap: float) -> Horizon:
+    """Return the steps that can be compared where one rounding of float64 grows to `apart`, after each step.
+
+    In float64, those after which the bound is still LARGEST_BOUND. In float32, whose roundings are 2^29 times as
+    large, those after which ten times their growth is below `cap`; one step at least.
+    """
+    longest = 1
+    single = 1
+    for i in range(1, min(steps, len(apart)) + 1):
+        if max(apart[:i]) * GROWTH <= LARGEST_BOUND:
+            longest = i
+        if max(apart[:i]) * 2**29 * 10 <= cap:
+            single = i
+    return Horizon(longest, min(single, longest), max(apart[:longest]))
+
+
 class Inputs:
     """The files of one verification in `workdir`, each in the channels-first and the channels-last layout."""
 
@@ -53,7 +92,7 @@ class Inputs:
 
         self.graph, self.workdir, self.seed, self.steps = graph, workdir, seed, steps
         self.recipe = graph.spec.training or DEFAULT_RECIPE
-        self.epochs = plan(self.recipe, steps)
+        self.horizon = Horizon(steps, steps, 0.0)
         self._flattened = flattened_maps(graph)
         self._random = np.random.default_rng([seed, 1])
         if inputs is None:
@@ -61,13 +100,28 @@ class Inputs:
             inputs = (pixels - 120).astype(np.float32)
         self.batch = len(inputs)
         self._save("inputs", inputs)
-        # A sigmoid of 100 is 1 but for what float64 rounds away, and its gradient is made of only that.
-        saturates = any(node.op.saturates for node in graph.nodes)  # type: ignore[union-attr]
+        # A sigmoid of 100 is 1 but for what float64 rounds away, and its gradient is made of only that. Running
+        # statistics set the scale by themselves.
+        saturates = any(node.op.saturates for node in graph.nodes) and not self.normalized  # type: ignore[union-attr]
         self._save("unit_scale", inputs / np.float32(_rms(inputs)) if saturates else inputs)
         self.weights = canonical_weights.for_forward_check(graph, seed) if weights is None else weights
         self.weights_path = workdir / "weights.safetensors"
         canonical_weights.save(self.weights, self.weights_path)
+        self.needs_statistics = weights is None and bool(self.normalized)
         self._labels("labels", self.batch)
+
+    @property
+    def normalized(self) -> list[Node]:
+        """The layers with running statistics."""
+        return [node for node in self.graph.nodes if any(not param.trainable for param in node.params.values())]
+
+    def set_statistics(self, path: Path) -> None:
+        """Give the weights running statistics near those in a .npz file: see `canonical_weights.with_statistics`."""
+        import numpy as np
+
+        with np.load(path) as found:
+            self.weights = canonical_weights.with_statistics(self.graph, self.weights, dict(found), self.seed)
+        canonical_weights.save(self.weights, self.weights_path)
 
     def path(self, name: str, target: str) -> str:
         """Return the file of the images called `name` in a target's layout."""
@@ -86,9 +140,12 @@ class Inputs:
         import numpy as np
 
         found = []
+        buffers = {f"{node.name}.{name}" for node in self.normalized for name in set(node.params) - set(node.trainable)}
         for i in range(DIRECTIONS):
             along = {
-                name: (self._random.standard_normal(w.shape, np.float32) * np.float32(_rms(w)))
+                name: np.zeros_like(w)
+                if name in buffers
+                else self._random.standard_normal(w.shape, np.float32) * np.float32(_rms(w))
                 for name, w in self.weights.items()
             }
             images = np.load(self._path("unit_scale", last=False))
@@ -111,7 +168,14 @@ class Inputs:
         return [node for node in self.graph.nodes if node.op.random]  # type: ignore[union-attr]
 
     def write_masks(self) -> None:
-        """Write uniform random numbers for the random layers, and enough images to estimate their rates."""
+        """Write uniform random numbers for the random layers."""
+        import numpy as np
+
+        drawn = {n: self._random.random((self.batch, *n.output_shape), np.float32) for n in self.random_layers}
+        save_masks(drawn, self._flattened, self.workdir / "masks")
+
+    def write_many(self) -> None:
+        """Write enough images to estimate the rates of the random layers."""
         import numpy as np
 
         nodes = self.random_layers
@@ -120,8 +184,6 @@ class Inputs:
         repeats = max(1, min(ENOUGH // (fewest * self.batch), WORK // (work * self.batch), 256))
         images = np.load(self._path("inputs", last=False))
         self._save("many", np.concatenate([images] * repeats))
-        drawn = {n: self._random.random((self.batch, *n.output_shape), np.float32) for n in nodes}
-        save_masks(drawn, self._flattened, self.workdir / "masks")
 
     def masks_path(self, target: str) -> str:
         """Return the file of the random numbers in a target's layout."""
@@ -147,8 +209,9 @@ class Inputs:
     def _save(self, name: str, images: NDArray[np.float32]) -> None:
         import numpy as np
 
+        is_map = len(self.graph.input.output_shape) == 3
         np.save(self._path(name, last=False), images)
-        np.save(self._path(name, last=True), np.ascontiguousarray(np.moveaxis(images, -3, -1)))
+        np.save(self._path(name, last=True), np.ascontiguousarray(np.moveaxis(images, -3, -1)) if is_map else images)
 
     def _labels(self, name: str, *size: int) -> None:
         """Write labels: one per sample, or one per position if the output is feature maps."""

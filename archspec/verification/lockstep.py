@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph
-from archspec.graph.layouts import Layout, flattened_maps
+from archspec.graph.layouts import flattened_maps
 from archspec.language.names import class_name
 from archspec.language.recipe import ReduceOnPlateau
 from archspec.targets import files, target_of
@@ -227,7 +227,13 @@ class _Session:
         def begin(target: str) -> None:
             weights = str(self._weights)
             self._workers.ask(
-                target, "lockstep_begin", folder=self._folders[target], name=name, weights=weights, dtype=dtype
+                target,
+                "lockstep_begin",
+                folder=self._folders[target],
+                name=name,
+                weights=weights,
+                dtype=dtype,
+                parameters=canonical_weights.shapes(self._graph),
             )
 
         self._all(begin)
@@ -308,17 +314,13 @@ class _Session:
         """Return the largest difference of the targets' weights, relative to each tensor's largest magnitude."""
         import numpy as np
 
-        owners = {f"{node.name}.{name}": node for node in self._graph.nodes for name in node.trainable}
         first, *others = self._workers.targets
         found = 0.0
         with np.load(self._workdir / f"{first}.npz") as reference:
             for target in others:
-                layouts = [Layout(target_of(t).channels_last, self._flattened) for t in (first, target)]
                 with np.load(self._workdir / f"{target}.npz") as arrays:
-                    for name, node in owners.items():
-                        a = layouts[0].weight_to_canonical(reference[name], node)
-                        b = layouts[1].weight_to_canonical(arrays[name], node)
-                        found = max(found, distance(a, b))
+                    for name in reference.files:
+                        found = max(found, distance(reference[name], arrays[name]))
         return found
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph
-from archspec.graph.rewrite import replace
+from archspec.graph.rewrite import alter
 from archspec.targets import VARIANTS, files, split_variant, target_of
 from archspec.verification.inputs import DEFAULT_RECIPE
 from archspec.verification.processes import WorkerError, Workers
@@ -72,9 +72,7 @@ def compare_multiprocess(
     without_dropout = graph
     for node in graph.nodes:
         if node.op.random:  # type: ignore[union-attr]
-            here = next(n for n in without_dropout.nodes if n.name == node.name)
-            op = here.op.model_copy(update={"p": 0.0})
-            without_dropout = replace(without_dropout, here, op) or without_dropout  # type: ignore[arg-type]
+            without_dropout = alter(without_dropout, node.loc, {"p": 0.0}) or without_dropout
     found = []
     with temporary_folder() as workdir:
         _write_images(workdir / "data", min(10, graph.output.output_shape[0]))

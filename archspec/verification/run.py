@@ -12,12 +12,14 @@ from archspec.files import temporary_folder
 from archspec.graph import Graph
 from archspec.targets import files, target_of
 from archspec.verification.checks import CHECKS, Context, TargetRun
+from archspec.verification.checks.base import depends_on_batch
 from archspec.verification.checks.forward import Result as ForwardResult
 from archspec.verification.checks.structure import Result as StructureResult
+from archspec.verification.checks.training import CAP as TRAINING_CAP
 from archspec.verification.checks.training import Run as TrainingRun
 from archspec.verification.evidence import Evidence, Sensitivity
-from archspec.verification.inputs import Inputs, check_memory
-from archspec.verification.processes import Workers
+from archspec.verification.inputs import Inputs, check_memory, horizon, plan
+from archspec.verification.processes import WorkerError, Workers
 from archspec.verification.sensitivity import sensitivity
 
 if TYPE_CHECKING:
@@ -68,14 +70,22 @@ def verify(
         for check in ("training", "init"):
             if check in wanted and not graph.trainable:
                 skipped[check] = "no layer has trainable parameters"
+        if "training-mode" in wanted and not depends_on_batch(graph):
+            skipped["training-mode"] = "no layer depends on the batch"
         wanted = [check for check in wanted if check not in skipped]
+        if data.needs_statistics:
+            _measure_statistics(runs)
         # Written once and before the workers ask: the order of the random draws is part of the evidence.
         if "gradients" in wanted:
             _ = data.directions
         if "dropout" in wanted:
+            data.write_many()
+        if "dropout" in wanted or "training-mode" in wanted:
             data.write_masks()
         if "training" in wanted:
             data.write_training()
+            if depends_on_batch(graph):
+                _measure_growth(runs)
         results: dict[str, dict[str, Any]] = {check: {} for check in wanted}
         found: list[Sensitivity] = []
 
@@ -102,6 +112,7 @@ def verify(
             seed=seed,
             batch=data.batch,
             steps=steps,
+            horizon=data.horizon,
             device=workers.device,
             comparisons=tuple(c for check in wanted for c in CHECKS[check].judge(context, in_order[check])),
             versions={target: workers.versions[target] for target in alive},
@@ -121,6 +132,36 @@ def verify(
             outputs=_outputs(graph, in_order.get("forward", {})),
             peak_bytes=_peak_bytes(in_order.get("training", {})),
         )
+
+
+def _measure_statistics(runs: dict[str, TargetRun]) -> None:
+    """Have the first target that can measure what the norms read, for their running statistics."""
+    for target, run in runs.items():
+        if target_of(target).trains:
+            output = run.output("statistics")
+            layers = [node.name for node in run.inputs.normalized]
+            files = {"weights": str(run.inputs.weights_path), "inputs": run.inputs.path("unit_scale", target)}
+            try:
+                run.ask("statistics", **files, layers=layers, output=str(output))
+            except WorkerError:  # of a faulty program: it is reported where the checks ask again
+                continue
+            run.inputs.set_statistics(output)
+            return
+
+
+def _measure_growth(runs: dict[str, TargetRun]) -> None:
+    """Have the reference measure how one rounding grows in training, which says how many steps can be compared."""
+    for target, run in runs.items():
+        if target_of(target).trains:
+            data = run.inputs
+            files = {"inputs": data.path("steps", target), "labels": data.label_path("step_labels")}
+            epochs = plan(data.recipe, data.steps)
+            try:
+                answer = run.ask("amplification", weights=str(data.start_path), **files, epochs=epochs)
+            except WorkerError:  # of a faulty program: it is reported where the checks ask again
+                continue
+            data.horizon = horizon(answer["apart"], data.steps, TRAINING_CAP)
+            return
 
 
 class Files:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 from archspec.graph import Graph, Node
 from archspec.graph.layouts import Layout, flattened_maps
-from archspec.graph.rewrite import replace
+from archspec.graph.rewrite import alter, remove
 from archspec.language.ops import Op
-from archspec.language.source import SpecError
+from archspec.language.source import Loc, SpecError
 from archspec.targets import files, model_source, target_of
 from archspec.targets.literals import literal
 from archspec.verification.checks import BOUNDS
@@ -40,10 +40,11 @@ def sensitivity(run: TargetRun, outputs: Arrays) -> list[Sensitivity]:
     folder = data.workdir / "altered" / target.folder
     output = data.workdir / "altered.npz"
     altered_run = TargetRun(graph, run.target, run.workers, data, folder, run.dtypes)
-    for node, change, other in _alterations(graph):
-        removed = change == "removed"
-        if other is None or _shapes(other) != _shapes(graph, without=node if removed else None):
-            found.append(Sensitivity(node.name, change, float("nan"), "structure"))
+    for nodes, change, other in _alterations(graph):
+        node, removed = nodes[0], change == "removed"
+        name = node.name if len(nodes) == 1 else f"{node.name} and {len(nodes) - 1} more"
+        if other is None or _shapes(other) != _shapes(graph, without=nodes if removed else ()):
+            found.append(Sensitivity(name, change, float("nan"), "structure"))
             continue
         try:
             text = model_source(other, target)
@@ -71,34 +72,43 @@ def sensitivity(run: TargetRun, outputs: Arrays) -> list[Sensitivity]:
         seen = "forward" if max(moved, there) > BOUNDS["forward"] else ""
         if not seen and node.op.random:  # type: ignore[union-attr]
             seen = "dropout"
-        found.append(Sensitivity(node.name, change, moved, seen))
+        if not seen and change.startswith("momentum"):
+            seen = "training"
+        found.append(Sensitivity(name, change, moved, seen))
     return found
 
 
-def _alterations(graph: Graph) -> Iterator[tuple[Node, str, Graph | None]]:
-    """Yield the node, the change in words, and the altered network; None if no value gives one."""
+def _alterations(graph: Graph) -> Iterator[tuple[list[Node], str, Graph | None]]:
+    """Yield the layers of a row, the change in words, and the altered network; None if no value gives one.
+
+    A row of a block is altered in all its instances at once.
+    """
+    rows: dict[Loc, list[Node]] = {}
     for node in graph.nodes:
+        rows.setdefault(node.loc, []).append(node)
+    for loc, nodes in rows.items():
+        node = nodes[0]
         op: Any = node.op
-        if len(node.inputs) == 1 and node.output_shape == node.inputs[0].output_shape and not node.params:
-            yield node, "removed", replace(graph, node, None)
-        if len(graph.nodes) > MAX_LAYERS:
+        if all(len(n.inputs) == 1 and n.output_shape == n.inputs[0].output_shape and not n.params for n in nodes):
+            yield nodes, "removed", remove(graph, loc)
+        if len(rows) > MAX_LAYERS:
             continue
         for field in type(op).model_fields:
             value = getattr(op, field)
             value = op.explicit_padding(node.input_shapes[0]) if value == "same" else value
-            if field in Op.model_fields or field == "init" or value is None or _is_idle(node, field):
+            if field in Op.model_fields or field == "init" or value is None or all(_is_idle(n, field) for n in nodes):
                 continue
             first: tuple[Any, Graph | None] | None = None
             for candidate in _candidates(op, field, value):
                 if candidate == value:
                     continue
-                other = replace(graph, node, op.model_copy(update={field: candidate}))
+                other = alter(graph, loc, {field: candidate})
                 first = first or (candidate, None)
                 if other and _shapes(other) == _shapes(graph):
                     first = (candidate, other)
                     break
             if first:
-                yield node, f"{field} {_text(value)} -> {_text(first[0])}", first[1]
+                yield nodes, f"{field} {_text(value)} -> {_text(first[0])}", first[1]
 
 
 def _is_idle(node: Node, field: str) -> bool:
@@ -138,9 +148,9 @@ def _candidates(op: Op, field: str, value: Any) -> Iterator[Any]:
         yield from get_args(type(op).model_fields[field].annotation)
 
 
-def _shapes(graph: Graph, without: Node | None = None) -> list[Any]:
+def _shapes(graph: Graph, without: Collection[Node] = ()) -> list[Any]:
     """Return the shapes of all parameters and outputs."""
-    return [(node.output_shape, node.params) for node in graph.nodes if node is not without]
+    return [(node.output_shape, node.params) for node in graph.nodes if node not in without]
 
 
 def _text(value: Any) -> str:

@@ -48,14 +48,15 @@ def compare_tensors(
     may_be_missing: bool = False,
     must_not_be_zero: bool = False,
     among: float = 0.0,
+    floor: float = 1e-6,
     input: Array | None = None,
 ) -> Difference:
     """Return the difference between the tensors of the targets in `pair`, the first being the reference.
 
     In float64 the bound is `bound`. In float32 it is the sum of the distances of both targets' float32 from their own
     float64, neither of which may exceed `cap`. `among` is the largest magnitude among the tensors of this kind: one of
-    less than a millionth of that is compared at the millionth, as the gradient of a bias before a softmax can be a sum
-    to 0, which is only rounding. `input` is the layer's input, for `looks_like`.
+    less than `floor` of that is compared at the floor, as the gradient of a bias before a softmax can be a sum to 0,
+    which is only rounding. `input` is the layer's input, for `looks_like`.
     """
     import numpy as np
 
@@ -76,7 +77,7 @@ def compare_tensors(
             return Difference(NAN, bound, problem="is zero everywhere: nothing was compared")
         return Difference(0.0, bound, all_zero=True)
     exact = read(pair[0], "float64") if dtype == "float32" else None
-    scale = max(float(abs(a if exact is None else exact).max()), 1e-6 * among)
+    scale = max(float(abs(a if exact is None else exact).max()), floor * among)
     value = distance(a, b, scale)
     if dtype == "float32":
         errors: list[float] = []

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import time
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,10 +82,128 @@ def _floats(path: str, dtype: str) -> Any:
     return np.load(path).astype(dtype)
 
 
-def _names(network: Any) -> list[str]:
-    """Return the canonical names of the network's trainable variables."""
-    kinds = {"kernel": "weight", "bias": "bias"}
-    return [f"{layer.name}.{kinds[w.name]}" for layer in network.layers for w in layer.trainable_variables]
+class Canonical:
+    """The variables of a network in PyTorch's names and layouts.
+
+    Consecutive integers, loaded by the generated `load_torch_weights`, tell where each value of a variable comes from.
+    `faults` are the layers whose weights cannot be loaded, or are no permutation of a canonical array.
+    """
+
+    def __init__(self, program: protocol.Program, name: str) -> None:
+        import numpy as np
+        from safetensors import numpy as stored
+
+        _fresh("float64")
+        model = program("model")
+        network = getattr(model, name)()
+        self.faults: dict[str, str] = {}
+        self._places: dict[tuple[str, str], tuple[str, Any]] = {}
+        if not network.weights:
+            return
+        arrays, first = {}, 0
+        for key, shape in protocol.PARAMETERS.items():
+            size = int(np.prod(shape))
+            arrays[key] = np.arange(first, first + size, dtype=np.float64).reshape(shape)
+            first += size
+        numpy: Any = stored
+        load, numpy.load_file = numpy.load_file, lambda path: dict(arrays)
+        try:
+            model.load_torch_weights(network, "")
+        except Exception:  # find the layer
+            for layer in network.layers:
+                try:
+                    model.load_torch_weights(types.SimpleNamespace(layers=[layer]), "")
+                except Exception as error:
+                    self.faults[layer.name] = f"{type(error).__name__}: {error}"
+        finally:
+            numpy.load_file = load
+        starts = {int(array.flat[0]): key for key, array in arrays.items() if array.size}
+        for layer in network.layers:
+            for variable in layer.weights if layer.name not in self.faults else ():
+                values = variable.numpy().astype(np.int64) if hasattr(variable, "numpy") else _integers(variable)
+                key = starts.get(int(values.min()), "") if values.size else ""
+                place = _place(values, arrays[key].shape) if key else None
+                if place is None:
+                    self.faults[layer.name] = f"{variable.name} is no permutation of a canonical array"
+                else:
+                    self._places[layer.name, variable.name] = (key, place)
+
+    def named(self, network: Any, values: list[Any] | None = None, *, trainable: bool = True) -> dict[str, Any]:
+        """Return arrays by canonical name, in PyTorch's layout: the variables, or `values` of their shapes."""
+        owned = [
+            (layer.name, variable)
+            for layer in network.layers
+            for variable in (layer.trainable_variables if trainable else layer.weights)
+        ]
+        found = {}
+        for i, (layer, variable) in enumerate(owned):
+            key, place = self._places.get((layer, variable.name), (f"{layer}.{variable.name}", None))
+            value = variable if values is None else values[i]
+            if value is not None:
+                array = _arrays([value])[0]
+                found[key] = array if place is None else _permuted(array, place)
+        return found
+
+    def shapes(self) -> dict[str, list[int]]:
+        """Return the canonical shapes of the variables that can be loaded."""
+        return {key: protocol.PARAMETERS[key] for key, _ in self._places.values()}
+
+
+def _integers(variable: Any) -> Any:
+    import numpy as np
+
+    return _arrays([variable])[0].astype(np.int64)
+
+
+def _place(values: Any, shape: tuple[int, ...]) -> Any:
+    """Return how consecutive integers were permuted: the order of axes, or the place of each; None if they were not."""
+    import numpy as np
+
+    start = values.min()
+    if values.size != np.prod(shape):
+        return None
+    if values.ndim == len(shape):
+        steps = [
+            int(values.take(1, axis).flat[0] - values.flat[0]) if n > 1 else 0 for axis, n in enumerate(values.shape)
+        ]
+        order = tuple(sorted(range(values.ndim), key=lambda axis: (-steps[axis], axis)))
+        turned = values.transpose(order)
+        if turned.shape == shape and (np.diff(turned.reshape(-1)) == 1).all():
+            return order
+    seen = np.zeros(values.size, bool)
+    places = values.reshape(-1) - start
+    if places.max() >= values.size:
+        return None
+    seen[places] = True
+    return (shape, places) if seen.all() else None
+
+
+def _permuted(array: Any, place: Any) -> Any:
+    """Return an array as `place` says."""
+    import numpy as np
+
+    if isinstance(place[0], int):
+        return np.ascontiguousarray(array.transpose(place))
+    shape, places = place
+    found = np.empty(array.size, array.dtype)
+    found[places] = array.reshape(-1)
+    return found.reshape(shape)
+
+
+_known: dict[Any, Canonical] = {}  # by the text of the model
+
+
+def _canonical(folder: str, program: protocol.Program, name: str) -> Canonical:
+    key = ((Path(folder) / "model.py").read_bytes(), name, repr(protocol.PARAMETERS))
+    if key not in _known:
+        _known.clear()
+        _known[key] = Canonical(program, name)
+    return _known[key]
+
+
+def _named(layers: list[str]) -> dict[str, str]:
+    """Return the names of layers in Keras, by canonical name."""
+    return {layer: layer.replace(".", "_") for layer in layers}
 
 
 def _arrays(values: Any) -> list[Any]:
@@ -104,7 +223,7 @@ def _uniform(masks: str) -> dict[str, Any]:
     import numpy as np
 
     with np.load(masks) as arrays:
-        return dict(arrays)
+        return {layer.replace(".", "_"): values for layer, values in arrays.items()}
 
 
 @contextmanager
@@ -152,13 +271,15 @@ def _gradients(network: Any, batch: Any, labels: Any, training: bool) -> tuple[A
 
         def of(x: Any, variables: Any) -> Any:
             fixed = [v.value for v in network.non_trainable_variables]
-            scores, _ = network.stateless_call(variables, fixed, x, training=training)
-            return network.loss(labels, scores), scores
+            scores, after = network.stateless_call(variables, fixed, x, training=training)
+            return network.loss(labels, scores), (scores, after)
 
         variables = [v.value for v in network.trainable_variables]
-        (loss, scores), (dx, dv) = jax.value_and_grad(of, argnums=(0, 1), has_aux=True)(
+        (loss, (scores, after)), (dx, dv) = jax.value_and_grad(of, argnums=(0, 1), has_aux=True)(
             jax.numpy.asarray(batch), variables
         )
+        for variable, value in zip(network.non_trainable_variables, after, strict=True):
+            variable.assign(value)
         return scores, loss, [dx, *dv]
     x = keras.ops.convert_to_tensor(batch).requires_grad_()
     scores = network(x, training=training)
@@ -171,13 +292,17 @@ def _gradients(network: Any, batch: Any, labels: Any, training: bool) -> tuple[A
 
 
 def structure(folder: str, name: str, inputs: list[int], layers: list[str]) -> dict[str, Any]:
-    """Return the shapes of all parameters, and of all layers' outputs, in Keras' layouts."""
+    """Return the shapes of all parameters in PyTorch's layout, and of all layers' outputs in Keras'."""
+    program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
     _fresh("float32")
-    network = getattr(protocol.Program(folder)("model"), name)()
+    network = getattr(program("model"), name)()
     made = {layer.name: layer for layer in network.layers}
-    shapes = {layer: [inputs[0], *made[layer].output.shape[1:]] for layer in layers if layer in made}
-    weights = dict(zip(_names(network), [list(w.shape) for w in network.trainable_variables], strict=True))
-    return {"parameters": weights, "outputs": shapes, "fault": ""}
+    names = _named(layers)
+    shapes = {layer: [inputs[0], *made[key].output.shape[1:]] for layer, key in names.items() if key in made}
+    layer_of = {key: layer for layer, key in names.items()}
+    faults = {layer_of.get(key, key): fault for key, fault in canonical.faults.items()}
+    return {"parameters": canonical.shapes(), "outputs": shapes, "fault": "", "faults": faults}
 
 
 def forward(
@@ -191,8 +316,9 @@ def forward(
     import numpy as np
 
     network = _network(protocol.Program(folder), name, weights, dtype)
-    present = [layer for layer in layers if any(layer == made.name for made in network.layers)]
-    taps = {layer: network.get_layer(layer).output for layer in present}
+    made = {layer.name: layer for layer in network.layers}
+    present = [layer for layer, key in _named(layers).items() if key in made]
+    taps = {layer: made[layer.replace(".", "_")].output for layer in present}
     if layers[-1] in taps:
         taps[layers[-1]] = network.outputs[0]
     tap = keras.Model(network.inputs, taps)
@@ -215,13 +341,15 @@ def gradients(
 ) -> dict[str, Any]:
     """Write the gradients of the recipe's loss to the .npz file `output`: of the parameters and of the input.
 
-    With `masks`, in training mode with those random numbers for dropout; otherwise in evaluation mode. `directions` are
-    pairs of files, weights and inputs: the answer has the loss at +-`step` along each of them.
+    With `masks`, in training mode with those random numbers for dropout, and with the running statistics after it;
+    otherwise in evaluation mode. `directions` are pairs of files, weights and inputs: the answer has the loss at
+    +-`step` along each of them.
     """
     import keras
     import numpy as np
 
     program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
     network = _compiled(program, name, weights, dtype)
     batch, targets = _floats(inputs, dtype), np.load(labels)
     undrawn: set[str] = set()
@@ -231,10 +359,15 @@ def gradients(
             scores, loss, found = _gradients(network, batch, targets, training=True)
     else:
         scores, loss, found = _gradients(network, batch, targets, training=False)
-    named = {key: value for key, value in zip(["input", *_names(network)], found, strict=True) if value is not None}
-    arrays = dict(zip(named, _arrays(named.values()), strict=True))
+    arrays = canonical.named(network, found[1:])
+    if found[0] is not None:
+        arrays["input"] = _arrays(found[:1])[0]
+    if masks:
+        for key, value in canonical.named(network, trainable=False).items():
+            if key.endswith(("running_mean", "running_var")):
+                arrays[key] = value
     np.savez(output, scores=keras.ops.convert_to_numpy(scores), **arrays)
-    del found, named, arrays
+    del found, arrays
 
     moved = []
     here = network.get_weights() if directions else []
@@ -268,6 +401,7 @@ def training(
     import numpy as np
 
     program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
     network = _compiled(program, name, weights, dtype)
     for layer in _dropouts(network):
         layer.rate = 0.0
@@ -285,28 +419,26 @@ def training(
             losses.append(float(network.train_on_batch(*next(batches), return_dict=True)["loss"]))
         if scheduler is not None:
             scheduler.on_epoch_end(epoch, {"val_loss": error, "val_accuracy": 1 - error})
-    names, variables = _names(network), network.trainable_variables
-    arrays = dict(zip(names, _arrays(variables), strict=True))
-    states = network.optimizer.variables[2:]  # after the count of steps and the rate
-    for i in range(len(states) // max(1, len(variables))):
-        values = _arrays(states[i * len(variables) : (i + 1) * len(variables)])
-        arrays.update({f"state{i}.{name}": value for name, value in zip(names, values, strict=True)})
+    arrays = canonical.named(network, trainable=False)
+    states, count = network.optimizer.variables[2:], len(network.trainable_variables)  # after step count and rate
+    for i in range(len(states) // max(1, count)):
+        values = canonical.named(network, list(states[i * count : (i + 1) * count]))
+        arrays.update({f"state{i}.{key}": value for key, value in values.items()})
     np.savez(output, **arrays)
     return {"losses": losses, "rates": rates, "drops": True, "peak_bytes": protocol.peak_bytes()}
 
 
 def initial(folder: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
-    """Write the initial weights of `draws` new models to the .npz file `output`, in Keras' layouts."""
+    """Write the initial weights of `draws` new models to the .npz file `output`."""
     import keras
     import numpy as np
 
+    program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
     _fresh("float32")
     keras.utils.set_random_seed(seed)
-    model = protocol.Program(folder)("model")
-    drawn = []
-    for _ in range(draws):
-        network = getattr(model, name)()
-        drawn.append(dict(zip(_names(network), _arrays(network.trainable_variables), strict=True)))
+    model = program("model")
+    drawn = [canonical.named(getattr(model, name)()) for _ in range(draws)]
     arrays: dict[str, Any] = {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
     np.savez(output, **arrays)
     return {}
@@ -321,14 +453,75 @@ def dropout(
 
     keras.utils.set_random_seed(seed)
     network = _network(protocol.Program(folder), name, weights, dtype)
-    present = [layer for layer in network.layers if layer.name in layers]
-    ends = {f"{layer.name}.in": layer.input for layer in present}
-    tap = keras.Model(network.inputs, {**ends, **{f"{layer.name}.out": layer.output for layer in present}})
+    made = {layer.name: layer for layer in network.layers}
+    present = {layer: made[key] for layer, key in _named(layers).items() if key in made}
+    ends = {f"{layer}.in": one.input for layer, one in present.items()}
+    tap = keras.Model(network.inputs, {**ends, **{f"{layer}.out": one.output for layer, one in present.items()}})
     arrays = {}
     for mode in ("training", "evaluation"):
         for name, value in tap(_floats(inputs, dtype), training=mode == "training").items():
             layer, end = name.rsplit(".", 1)
             arrays[f"{layer}.{mode}.{end}"] = keras.ops.convert_to_numpy(value)
+    np.savez(output, **arrays)
+    return {}
+
+
+def amplification(
+    folder: str, name: str, weights: str, inputs: str, labels: str, epochs: list[list[float]]
+) -> dict[str, Any]:
+    """Train two copies, one with every weight moved by one rounding of float64; return how far apart they are.
+
+    After each step: the largest difference of any parameter or running statistic, relative to its largest value.
+    """
+    import numpy as np
+
+    program = protocol.Program(folder)
+    first = _compiled(program, name, weights, "float64")
+    second = getattr(program("model"), name)()
+    program("train").compile_model(second)
+    random = np.random.default_rng(0)
+    second.set_weights(
+        [np.nextafter(w, np.where(random.random(w.shape) < 0.5, np.inf, -np.inf)) for w in first.get_weights()]
+    )
+    schedulers = []
+    for network in (first, second):
+        for layer in _dropouts(network):
+            layer.rate = 0.0
+        if (scheduler := program("recipe").make_scheduler()) is not None:
+            scheduler.set_model(network)
+            scheduler.on_train_begin()
+            schedulers.append(scheduler)
+    batches = iter(zip(_floats(inputs, "float64"), np.load(labels), strict=True))
+    apart = []
+    for epoch, (steps, error) in enumerate(epochs):
+        for scheduler in schedulers:
+            scheduler.on_epoch_begin(epoch)
+        for _ in range(int(steps)):
+            batch = next(batches)
+            for network in (first, second):
+                network.train_on_batch(*batch)
+            pairs = zip(first.get_weights(), second.get_weights(), strict=True)
+            apart.append(max(float(abs(a - b).max()) / (float(abs(a).max()) or 1.0) for a, b in pairs))
+        for scheduler in schedulers:
+            scheduler.on_epoch_end(epoch, {"val_loss": error, "val_accuracy": 1 - error})
+    return {"apart": apart}
+
+
+def statistics(folder: str, name: str, weights: str, inputs: str, layers: list[str], output: str) -> dict[str, Any]:
+    """Write mean and variance, for each channel, of the inputs of `layers` in training mode to the file `output`."""
+    import keras
+    import numpy as np
+
+    network = _network(protocol.Program(folder), name, weights, "float64")
+    for layer in _dropouts(network):
+        layer.rate = 0.0
+    made = {layer.name: layer for layer in network.layers}
+    present = {layer: made[key] for layer, key in _named(layers).items() if key in made}
+    tap = keras.Model(network.inputs, {layer: one.input for layer, one in present.items()})
+    arrays = {}
+    for layer, value in tap(_floats(inputs, "float64"), training=True).items():
+        values = keras.ops.convert_to_numpy(value)
+        arrays[f"{layer}.mean"], arrays[f"{layer}.var"] = values.mean((0, 1, 2)), values.var((0, 1, 2))
     np.savez(output, **arrays)
     return {}
 
@@ -373,12 +566,15 @@ def read_batches(epoch: int, first: int, count: int, size: int, output: str) -> 
 def lockstep_begin(folder: str, name: str, weights: str, dtype: str) -> dict[str, Any]:
     """Make the network, with the canonical weights, compiled, and its scheduler."""
     program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
     network = _compiled(program, name, weights, dtype)
     scheduler = program("recipe").make_scheduler()
     if scheduler is not None:
         scheduler.set_model(network)
         scheduler.on_train_begin()
-    _lockstep.update(program=program, network=network, scheduler=scheduler, dtype=dtype, epoch=0, drawn={})
+    _lockstep.update(
+        canonical=canonical, program=program, network=network, scheduler=scheduler, dtype=dtype, epoch=0, drawn={}
+    )
     return {}
 
 
@@ -425,7 +621,7 @@ def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: st
     if scheduler is not None:
         scheduler.on_epoch_end(_lockstep["epoch"], {"val_loss": loss, "val_accuracy": accuracy})
     _lockstep["epoch"] += 1
-    np.savez(output, **dict(zip(_names(network), _arrays(network.trainable_variables), strict=True)))
+    np.savez(output, **_lockstep["canonical"].named(network, trainable=False))
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
 
@@ -445,6 +641,8 @@ if __name__ == "__main__":
             "forward": forward,
             "gradients": gradients,
             "training": training,
+            "statistics": statistics,
+            "amplification": amplification,
             "initial": initial,
             "dropout": dropout,
             "open_data": open_data,

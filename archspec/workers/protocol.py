@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside generated files, and read none that is stale
+PARAMETERS: dict[str, list[int]] = {}  # of the network of the current job: canonical names and shapes
 DEVICE = sys.argv[1] if len(sys.argv) > 1 else "cpu"
 
 
@@ -36,6 +37,10 @@ def serve(name: str, versions: Callable[[], dict[str, str]], jobs: dict[str, Cal
     gc.freeze()  # the framework's objects: scanning them takes 0.2 s, which Keras' clear_session does in every job
     for line in sys.stdin:
         job = json.loads(line)
+        parameters = job.pop("parameters", None)
+        if parameters is not None:
+            PARAMETERS.clear()
+            PARAMETERS.update(parameters)
         try:
             answer(jobs[job.pop("job")](**job))
         except Exception as error:

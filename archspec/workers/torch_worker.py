@@ -36,6 +36,9 @@ def _network(program: protocol.Program, name: str, weights: str, dtype: str) -> 
     with torch.device("meta"):  # without initializing weights that are replaced
         network = getattr(program("model"), name)()
     network.load_state_dict(load_file(weights), strict=True, assign=True)
+    for module in network.modules():
+        if getattr(module, "num_batches_tracked", None) is not None:  # no part of canonical weights
+            module.num_batches_tracked = torch.zeros((), dtype=torch.long)
     return network.to(protocol.DEVICE, getattr(torch, dtype))
 
 
@@ -65,20 +68,34 @@ def _outputs(network: Any, batch: Any, layers: list[str]) -> tuple[dict[str, Any
 
         return hook
 
-    hooks = [module.register_forward_hook(keep(layer)) for layer, module in network.named_children()]
+    modules = {name: module for name, module in network.named_modules() if name in set(layers)}
+    hooks = [module.register_forward_hook(keep(layer)) for layer, module in modules.items()]
 
     # A layer that is an expression has no module to hook: its result is the local variable of its name, which may end
-    # in underscores, when forward returns.
-    code = type(network).forward.__code__
+    # in underscores, when the forward method of its block returns.
+    paths = {id(module): name for name, module in network.named_modules()}
+    codes = {type(module).forward.__code__ for module in network.modules() if type(module).__module__ == "model"}
+    inside: dict[str, list[str]] = {}  # the layers in each block, and in the network
+    for layer in layers:
+        block, _, name = layer.rpartition(".")
+        inside.setdefault(block, []).append(name)
 
     def at_return(frame: FrameType, event: str, result: Any) -> None:
-        if event == "return" and frame.f_code is code:
-            variables = {name.rstrip("_"): value for name, value in frame.f_locals.items()}
-            for layer in layers:
-                if layer not in outputs and isinstance(variables.get(layer.rstrip("_")), torch.Tensor):
-                    outputs[layer] = variables[layer.rstrip("_")].detach().clone()
-            if result is not None:
-                outputs[layers[-1]] = result.detach().clone()
+        if event != "return" or frame.f_code not in codes or id(frame.f_locals.get("self")) not in paths:
+            return
+        path = paths[id(frame.f_locals["self"])]
+        prefix = f"{path}." if path else ""
+        variables = {name.rstrip("_"): value for name, value in frame.f_locals.items()}
+        for name in inside.get(path, ()):
+            layer = prefix + name
+            if layer not in outputs and isinstance(variables.get(name.rstrip("_")), torch.Tensor):
+                outputs[layer] = variables[name.rstrip("_")].detach().clone()
+        if result is None:
+            return
+        if not path:
+            outputs[layers[-1]] = result.detach().clone()
+        elif path in inside:
+            outputs.setdefault(prefix + inside[path][-1], result.detach().clone())
 
     fault = ""
     sys.setprofile(at_return)
@@ -97,7 +114,12 @@ def _outputs(network: Any, batch: Any, layers: list[str]) -> tuple[dict[str, Any
 def _dropouts(network: Any) -> dict[str, Any]:
     from torch import nn
 
-    return {name: module for name, module in network.named_children() if isinstance(module, nn.Dropout)}
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
+
+
+def _state(network: Any) -> dict[str, Any]:
+    """Return the parameters and buffers with canonical names."""
+    return {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
 
 
 def _uniform(masks: str) -> dict[str, Any]:
@@ -132,7 +154,7 @@ def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator
 
         return hook
 
-    hooks = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_children()]
+    hooks = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
     original = functional.dropout
     functional.dropout = dropout
     try:
@@ -153,7 +175,7 @@ def structure(folder: str, name: str, inputs: list[int], layers: list[str]) -> d
     with torch.device("meta"):
         network = getattr(protocol.Program(folder)("model"), name)().eval()
         outputs, fault = _outputs(network, torch.zeros(inputs), layers)
-    parameters = {name: list(weight.shape) for name, weight in network.named_parameters()}
+    parameters = {name: list(weight.shape) for name, weight in _state(network).items()}
     shapes = {layer: list(outputs[layer].shape) for layer in layers if layer in outputs}
     return {"parameters": parameters, "outputs": shapes, "fault": fault}
 
@@ -187,8 +209,9 @@ def gradients(
 ) -> dict[str, Any]:
     """Write the gradients of the recipe's loss to the .npz file `output`: of the parameters and of the input.
 
-    With `masks`, in training mode with those random numbers for dropout; otherwise in evaluation mode. `directions` are
-    pairs of files, weights and inputs: the answer has the loss at +-`step` along each of them.
+    With `masks`, in training mode with those random numbers for dropout, and with the buffers after it; otherwise in
+    evaluation mode. `directions` are pairs of files, weights and inputs: the answer has the loss at +-`step` along each
+    of them.
     """
     import numpy as np
     import torch
@@ -206,6 +229,8 @@ def gradients(
     arrays = {name: value.cpu().numpy() for name, value in found.items() if value is not None}
     if batch.grad is not None:
         arrays["input"] = batch.grad.cpu().numpy()
+    if masks:
+        arrays.update({key: value.cpu().numpy() for key, value in _state(network).items() if key not in found})
     np.savez(output, scores=scores.detach().cpu().numpy(), **arrays)
     del found, arrays
 
@@ -263,8 +288,92 @@ def training(
         arrays[key] = weight.detach().cpu().numpy()
         states = [value for value in optimizer.state[weight].values() if getattr(value, "shape", None) == weight.shape]
         arrays.update({f"state{i}.{key}": value.cpu().numpy() for i, value in enumerate(states)})
+    for key, value in _state(network).items():
+        arrays.setdefault(key, value.cpu().numpy())  # buffers
     np.savez(output, **arrays)
     return {"losses": losses, "rates": rates, "drops": all(active), "peak_bytes": protocol.peak_bytes()}
+
+
+def amplification(
+    folder: str, name: str, weights: str, inputs: str, labels: str, epochs: list[list[float]]
+) -> dict[str, Any]:
+    """Train two copies, one with every weight moved by one rounding of float64; return how far apart they are.
+
+    After each step: the largest difference of any parameter, buffer or optimizer state, relative to its largest value.
+    """
+    import torch
+
+    program = protocol.Program(folder)
+    networks = [_network(program, name, weights, "float64") for _ in range(2)]
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in networks[1].parameters():
+            up = torch.rand(value.shape, generator=generator) < 0.5
+            infinity = torch.full_like(value, float("inf"))
+            value.copy_(torch.nextafter(value, torch.where(up.to(value.device), infinity, -infinity)))
+    train, recipe = program("train"), program("recipe")
+    for network in networks:
+        for module in _dropouts(network).values():
+            module.p = 0.0
+    optimizers = [recipe.make_optimizer(network) for network in networks]
+    schedulers = [recipe.make_scheduler(optimizer) for optimizer in optimizers]
+    batches = iter(zip(_floats(inputs, "float64"), _labels(labels), strict=True))
+    apart = []
+    for steps, error in epochs:
+        for _ in range(int(steps)):
+            batch = next(batches)
+            for network, optimizer in zip(networks, optimizers, strict=True):
+                train.train_step(network, optimizer, *batch)
+            apart.append(_apart(networks, optimizers))
+        for scheduler in schedulers:
+            if scheduler is not None:
+                scheduler.step(*([error] if recipe.MONITOR else []))
+    return {"apart": apart}
+
+
+def _apart(networks: list[Any], optimizers: list[Any]) -> float:
+    """Return the largest relative difference of two networks' parameters, buffers and optimizers' states."""
+    pairs = list(zip(*(_state(network).values() for network in networks), strict=True))
+    found = max(_relative(a, b, float(a.abs().max())) for a, b in pairs)
+    states = [
+        [value for w in network.parameters() for value in optimizer.state[w].values() if getattr(value, "shape", ())]
+        for network, optimizer in zip(networks, optimizers, strict=True)
+    ]
+    if states[0]:
+        largest = 1e-3 * max(float(a.abs().max()) for a in states[0])
+        pairs = list(zip(*states, strict=True))
+        found = max(found, *(_relative(a, b, max(float(a.abs().max()), largest)) for a, b in pairs))
+    return found
+
+
+def _relative(a: Any, b: Any, scale: float) -> float:
+    return float((a - b).abs().max()) / scale if scale else 0.0
+
+
+def statistics(folder: str, name: str, weights: str, inputs: str, layers: list[str], output: str) -> dict[str, Any]:
+    """Write mean and variance, for each channel, of the inputs of `layers` in training mode to the file `output`."""
+    import numpy as np
+    import torch
+
+    network = _network(protocol.Program(folder), name, weights, "float64").train()
+    arrays: dict[str, Any] = {}
+
+    def keep(layer: str) -> Any:
+        def hook(module: Any, args: Any) -> None:
+            arrays[f"{layer}.mean"] = args[0].mean(dim=(0, 2, 3)).cpu().numpy()
+            arrays[f"{layer}.var"] = args[0].var(dim=(0, 2, 3), correction=0).cpu().numpy()
+
+        return hook
+
+    for layer, module in network.named_modules():
+        if layer in layers:
+            module.register_forward_pre_hook(keep(layer))
+    for module in _dropouts(network).values():
+        module.p = 0.0
+    with torch.no_grad():
+        network(_floats(inputs, "float64"))
+    np.savez(output, **arrays)
+    return {}
 
 
 def initial(folder: str, name: str, seed: int, draws: int, output: str) -> dict[str, Any]:
@@ -298,7 +407,7 @@ def dropout(
 
         return hook
 
-    for layer, module in network.named_children():
+    for layer, module in network.named_modules():
         if layer in layers:
             module.register_forward_hook(keep(layer))
     torch.manual_seed(seed)
@@ -389,7 +498,7 @@ def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: st
     if scheduler is not None:
         error = loss if monitor == "validation_loss" else 1 - accuracy
         scheduler.step(*([error] if monitor else []))
-    np.savez(output, **{key: weight.detach().cpu().numpy() for key, weight in network.named_parameters()})
+    np.savez(output, **{key: value.cpu().numpy() for key, value in _state(network).items()})
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
 
@@ -418,6 +527,8 @@ if __name__ == "__main__":
             "forward": forward,
             "gradients": gradients,
             "training": training,
+            "statistics": statistics,
+            "amplification": amplification,
             "initial": initial,
             "dropout": dropout,
             "open_data": open_data,

@@ -157,7 +157,8 @@ def test_all_checks_pass_on_keras_other_backends(
         monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     with Workers(("torch", f"keras-{backend}")) as pair:
         for name in ("net", "plain"):
-            evidence = verify(archspec.load(NET.with_stem(name)), pair)
+            dtypes = ("float64", "float32") if name == "plain" else ("float64",)
+            evidence = verify(archspec.load(NET.with_stem(name)), pair, dtypes=dtypes)
             assert evidence.agrees, (name, evidence.first, evidence.failures)
             assert {"training", "init"} <= {c.check for c in evidence.comparisons}
 
@@ -201,11 +202,11 @@ def test_certificate_is_valid_until_something_changes(tmp_path: Path) -> None:
     path = out / "net" / "verify.json"
     content = json.loads(path.read_text())
     assert content["agrees"] is True
-    assert content["checks"] == list(CHECKS)
+    assert content["checks"] == [check for check in CHECKS if check != "training-mode"]
     assert {"keras/model.py", "keras/recipe.py", "keras/train.py", "keras/engine/optim.py"} <= set(
         content["targets"]["keras"]["files"]
     )
-    assert {c["check"] for c in content["comparisons"]} == set(CHECKS)
+    assert {c["check"] for c in content["comparisons"]} == set(content["checks"])
 
     def check() -> tuple[int, str]:
         ran = archspec_command("verify", net, "--out", out, "--check")

@@ -36,6 +36,7 @@ from archspec.verification.multiprocess import End, compare_multiprocess
 require("torch", "tensorflow")
 pytestmark = pytest.mark.frameworks
 TORCH, KERAS = pytest.mark.xdist_group("torch"), pytest.mark.xdist_group("keras")
+SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def workers() -> Iterator[Workers]:
         pytest.param(
             "torch", "train.py", "        (loss * loss_weight).backward()", "        loss.backward()", marks=TORCH
         ),
-        pytest.param("keras", "engine/data.py", "= len(padded) / len(batch)", "= 1", marks=KERAS),
+        pytest.param("keras", "engine/data.py", "= len(padded) / len(batch)", "= 1", marks=[KERAS, SLOW]),
     ],
     ids=["torch", "keras", "keras-jax", "torch without weights", "keras without weights"],
 )
@@ -137,7 +138,7 @@ def one_process(program: Path) -> Path:
 
 
 @TORCH
-@pytest.mark.parametrize("epochs", [0, 1])
+@pytest.mark.parametrize("epochs", [0, pytest.param(1, marks=SLOW)])
 def test_sharded_training_is_that_of_one_process(epochs: int, program: Path, one_process: Path, tmp_path: Path) -> None:
     """Under --fsdp two processes start or resume from one process, and one resumes from them, as one process does."""
     options = ("--precision", "fp64", "--output", tmp_path)

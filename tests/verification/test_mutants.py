@@ -35,10 +35,10 @@ def altered_templates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def test_there_are_mutants_of_every_check() -> None:
-    """81 faults, in every check, in both frameworks and in templates, no two for the same reason."""
+    """86 faults, in every check, in both frameworks and in templates, no two for the same reason."""
     mutants = [yaml.safe_load(path.read_text()) for path in MUTANTS]
 
-    assert len(mutants) >= 81
+    assert len(mutants) >= 86
     assert {mutant["check"] for mutant in mutants} == set(CHECKS)
     assert {mutant["target"] for mutant in mutants} == {"torch", "keras"}
     assert sum("template" in mutant for mutant in mutants) >= 4
@@ -47,7 +47,7 @@ def test_there_are_mutants_of_every_check() -> None:
 
 @pytest.mark.parametrize("path", sorted(NETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_unaltered_networks_agree(path: Path, cached_workers: CachedWorkers) -> None:
-    """Without a fault all six checks pass, so that a mutant fails because of its fault."""
+    """Without a fault all checks pass, so that a mutant fails because of its fault."""
     evidence = verify(archspec.load(path), cached_workers)
 
     assert evidence.agrees, (evidence.first, evidence.failures)
@@ -101,3 +101,30 @@ def test_mutant_is_rejected_at_its_fault(
     # In the other checks the frameworks are compared with each other, and either is reported.
     if first.check in ("structure", "forward", "init"):
         assert first.target == mutant["target"], first
+
+
+NORMS = [path for path in MUTANTS if path.stem.startswith("batch_norm_")]
+
+
+@pytest.mark.parametrize("path", NORMS, ids=lambda path: path.stem)
+def test_a_fault_of_batch_normalization_passes_a_comparison_of_inference(
+    path: Path, cached_workers: CachedWorkers, tmp_path: Path
+) -> None:
+    """Outputs in evaluation mode are within 1e-2 of the reference's: what a careless comparison would accept."""
+    mutant = yaml.safe_load(path.read_text())
+    graph = archspec.load(NETS / f"{mutant['net']}.yaml")
+    unaltered = files(graph, TARGETS[mutant["target"]])
+    mutated = {**unaltered, mutant["file"]: unaltered[mutant["file"]].replace(mutant["old"], mutant["new"])}
+    write([(tmp_path / "out" / graph.name / name, text) for name, text in mutated.items()], tmp_path / "out")
+
+    evidence = verify(
+        graph, cached_workers, generated=tmp_path / "out", batch=4, checks=("structure", "forward"), dtypes=("float64",)
+    )
+
+    assert not evidence.failures
+    assert all(c.value <= (1e-2 if c.check == "forward" else 0) for c in evidence.comparisons)
+
+
+def test_the_faults_of_batch_normalization_are_these() -> None:
+    """Momentum, epsilon, variance, frozen, another layer's."""
+    assert len(NORMS) == 5

@@ -17,7 +17,7 @@ from archspec.language.source import Source, SpecError
 from archspec.verification import CHECKS, QUICK, Workers, verify
 
 # `ARCHSPEC_NETWORKS=5000 pytest tests/verification/test_random_networks.py -k agree` draws as many, others in each run.
-COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "100"))
+COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "60"))
 PARTS = 4  # so that a failure ends a quarter of them
 
 
@@ -56,7 +56,7 @@ def test_every_op_is_drawn() -> None:
     """The random networks are valid specs, and use every op of the language."""
     drawn: set[str] = set()
 
-    @settings(max_examples=COUNT, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=4 * COUNT, suppress_health_check=list(HealthCheck), database=None)
     @given(content=networks())
     def draw(content: dict[str, Any]) -> None:
         graph = build(Source.parse(json.dumps(content), "drawn.yaml"))

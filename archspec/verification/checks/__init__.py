@@ -3,7 +3,15 @@
 Each module has `ask(run) -> Result`, `judge(context, results) -> Iterator[Comparison]` and its tolerances.
 """
 
-from archspec.verification.checks import dropout, forward, gradients, initialization, structure, training
+from archspec.verification.checks import (
+    dropout,
+    forward,
+    gradients,
+    initialization,
+    structure,
+    training,
+    training_mode,
+)
 from archspec.verification.checks.base import Check, Context, TargetRun
 
 # In this order: a disagreement shows first in the first check that can see it.
@@ -11,17 +19,19 @@ CHECKS: dict[str, Check] = {
     "structure": structure,
     "forward": forward,
     "gradients": gradients,
+    "training-mode": training_mode,
     "dropout": dropout,
     "training": training,
     "init": initialization,
 }
 
-QUICK = ("structure", "forward", "gradients")  # the checks of --quick, in float64 only
+QUICK = ("structure", "forward", "gradients", "training-mode")  # the checks of --quick, in float64 only
 
 # The largest relative difference in float64, by check.
 BOUNDS = {
     "forward": forward.BOUND,
     "gradients": gradients.BOUND,
+    "training-mode": training_mode.BOUND,
     "training": training.BOUND,
     "dropout": dropout.BOUND,
 }

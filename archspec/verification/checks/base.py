@@ -12,6 +12,7 @@ from archspec.graph import Graph, Node
 from archspec.graph.layouts import Layout, flattened_maps
 from archspec.language.names import class_name
 from archspec.targets import target_of
+from archspec.verification import canonical_weights
 from archspec.verification.evidence import Comparison
 from archspec.verification.inputs import Inputs
 from archspec.verification.processes import Workers
@@ -74,8 +75,14 @@ class TargetRun:
 
     def ask(self, job: str, **arguments: Any) -> dict[str, Any]:
         """Have the worker do a job; return its answer."""
-        name = class_name(self.graph.name)
-        return self.workers.ask(self.target, job, folder=str(self.folder), name=name, **arguments)
+        return self.workers.ask(
+            self.target,
+            job,
+            folder=str(self.folder),
+            name=class_name(self.graph.name),
+            parameters=canonical_weights.shapes(self.graph),
+            **arguments,
+        )
 
     def output(self, *words: str) -> Path:
         """Return the path of an output file of the worker."""
@@ -112,15 +119,30 @@ class Context:
         """The layers that draw random numbers in training."""
         return [node for node in self.graph.nodes if node.op.random]  # type: ignore[union-attr]
 
-    def read_param(self, arrays: Arrays, target: str, node: Node, name: str, prefix: str = "") -> Array | None:
-        """Return a target's array of a parameter's shape in canonical layout; None if there is none."""
+    @cached_property
+    def buffers(self) -> list[tuple[Node, str]]:
+        """Every buffer, such as running statistics: its layer and its name."""
+        return [(n, name) for n in self.graph.nodes for name, param in n.params.items() if not param.trainable]
+
+    @property
+    def depends_on_batch(self) -> bool:
+        """Whether, in training, a sample's output depends on the others of its batch."""
+        return depends_on_batch(self.graph)
+
+    def read_param(self, arrays: Arrays, node: Node, name: str, prefix: str = "") -> Array | None:
+        """Return a target's array of a parameter; None if there is none."""
         key = f"{prefix}{node.name}.{name}"
-        return self.layouts[target].weight_to_canonical(arrays[key], node) if key in arrays else None
+        return arrays.get(key)
 
     def largest(self, arrays: Arrays, prefix: str = "") -> float:
         """Return the largest magnitude among the arrays of all parameters."""
         keys = [f"{prefix}{node.name}.{name}" for node, name in self.params]
         return max((float(abs(arrays[key]).max()) for key in keys if key in arrays), default=0.0)
+
+
+def depends_on_batch(graph: Graph) -> bool:
+    """Return whether, in training, a sample's output depends on the others of its batch."""
+    return any(getattr(node.op, "depends_on_batch", False) for node in graph.nodes)
 
 
 def pairs(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from archspec.verification.checks.base import ArrayFile, Context, TargetRun, pairs
@@ -19,7 +20,12 @@ BOUND = 1e-9  # float64; between PyTorch and Keras 4e-15 was measured on AlexNet
 # other side of a ReLU's zero, or ties for a maximum, moves it by a whole sample's share. 0.03 was measured on AlexNet.
 CAP = 0.1
 CENTRAL = 1e-4  # of a central difference from the gradient, relative to the gradient along the direction
-ROUNDING = 2e-14  # of a loss in float64, relative: a hundred roundings
+VALUES = 4_000_000  # of all layers' outputs: among more, more ReLUs change sides within the step
+ROUNDING = 2e-14  # of a loss in float64, relative: a hundred roundings, for each LAYERS layers
+LAYERS = 25
+FLOOR = 1e-6
+# In training mode: the gradient of a bias before a batch normalization is 0, but for the rounding of sums.
+TRAINING_FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -68,9 +74,9 @@ def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Compariso
 
 
 def judge_gradients(
-    context: Context, check: str, dtype: str, results: Mapping[str, Result], bound: float
+    context: Context, check: str, dtype: str, results: Mapping[str, Result], bound: float, floor: float = FLOOR
 ) -> Iterator[Comparison]:
-    """Compare loss and gradients in one dtype."""
+    """Compare loss and gradients in one dtype; those below `floor` of the largest are compared at the floor."""
     import numpy as np
 
     for pair in pairs({target: result for target, result in results.items() if dtype in result}):
@@ -88,10 +94,10 @@ def judge_gradients(
                     return None
                 arrays = results[of][dtype].arrays
                 if name:
-                    return context.read_param(arrays, of, node, name)
+                    return context.read_param(arrays, node, name)
                 return context.layouts[of].to_canonical(arrays["input"], node) if "input" in arrays else None
 
-            difference = compare_tensors(read, pair, dtype, bound, CAP, may_be_missing=True, among=among)
+            difference = compare_tensors(read, pair, dtype, bound, CAP, may_be_missing=True, among=among, floor=floor)
             yield Comparison.of(
                 difference, check, node.name if name else "", f"{name} gradient".strip(), pair[1], dtype
             )
@@ -108,17 +114,22 @@ def _central_difference(context: Context, target: str, result: Gradients) -> Com
         if key not in result.arrays:
             continue
         array = result.arrays[key]
-        gradient = layout.weight_to_canonical(array, node) if name else layout.to_canonical(array, node)
+        gradient = array if name else layout.to_canonical(array, node)
         for slope, (weights, inputs) in zip(slopes, context.inputs.directions, strict=True):
             along = weights[key] if name else inputs
             slope.append(float(np.vdot(gradient, along.astype(np.float64))))
     worst, problem = 0.0, ""
+    depth = max(1.0, len(context.graph.nodes) / LAYERS)
     largest = float(abs(result.arrays["scores"]).max())
     for slope, (ahead, behind) in zip(slopes, result.moved, strict=True):
         length = float(np.sqrt(np.sum(np.square(slope))))
         central = (ahead - behind) / (2 * STEP)
-        rounding = ROUNDING * max(abs(ahead), largest) / STEP  # of the two losses, and of the logits below them
-        apart = max(0.0, abs(central - sum(slope)) - rounding)
+        rounding = ROUNDING * depth * max(abs(ahead), largest) / STEP  # of the two losses, and of the logits below them
+        # Where a value changes sides between the two, one of the slopes on either side is still the gradient's.
+        sides = (ahead - result.loss) / STEP, (result.loss - behind) / STEP
+        apart = max(
+            0.0, min(abs(central - sum(slope)), *(abs(side - sum(slope)) - rounding for side in sides)) - rounding
+        )
         if not np.isfinite(central):
             problem = "is not finite"
         elif length:
@@ -126,4 +137,6 @@ def _central_difference(context: Context, target: str, result: Gradients) -> Com
         elif apart:
             problem = f"is {central:.2g} along a direction in which the gradients are 0"
     value = NAN if problem else worst
-    return Comparison("gradients", "", "central difference", target, "float64", value, CENTRAL, problem, by_spec=True)
+    values = sum(prod(node.output_shape) for node in context.graph.nodes) * context.inputs.batch
+    bound = CENTRAL * max(1.0, values / VALUES)
+    return Comparison("gradients", "", "central difference", target, "float64", value, bound, problem, by_spec=True)

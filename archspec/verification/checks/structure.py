@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from archspec.graph.layouts import Layout, channels_last
+from archspec.graph.layouts import channels_last
 from archspec.targets import target_of
+from archspec.verification import canonical_weights
 from archspec.verification.checks.base import Context, TargetRun
 from archspec.verification.evidence import Comparison
 from archspec.verification.tensors import NAN, shape_text
@@ -16,18 +17,16 @@ BATCH = 2
 
 @dataclass(frozen=True)
 class Result:
-    """Shapes in the target's layout: of the parameters, and of the outputs for a batch of 2."""
+    """Shapes of the parameters, in PyTorch's layout, and of the outputs in the target's, for a batch of 2."""
 
     params: dict[str, list[int]]
     outputs: dict[str, list[int]]
     error: str  # that ended the forward pass; empty if none did
+    faults: dict[str, str]  # by layer: why canonical weights cannot be loaded
 
     def fits(self, run: TargetRun) -> bool:
         """Return whether canonical weights fit into the parameters."""
-        layout = Layout(target_of(run.target).channels_last, {})
-        nodes = run.graph.nodes
-        expected = {f"{n.name}.{k}": list(layout.weight_shape(s)) for n in nodes for k, s in n.trainable.items()}
-        return expected == self.params
+        return not self.faults and self.params == canonical_weights.shapes(run.graph)
 
 
 def ask(run: TargetRun) -> Result:
@@ -35,7 +34,7 @@ def ask(run: TargetRun) -> Result:
     shape = run.graph.input.output_shape
     shape = channels_last(shape) if target_of(run.target).channels_last else shape
     answer = run.ask("structure", inputs=[BATCH, *shape], layers=run.layers)
-    return Result(answer["parameters"], answer["outputs"], answer["fault"])
+    return Result(answer["parameters"], answer["outputs"], answer["fault"], answer.get("faults", {}))
 
 
 def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Comparison]:
@@ -47,12 +46,15 @@ def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Compariso
             value = NAN if problem else 0.0
             return Comparison("structure", layer, what, target, "", value, 0.0, problem, by_spec=True)
 
-        extra = dict(result.params)
+        extra, faults = dict(result.params), dict(result.faults)
         stopped = False
         for node in context.graph.nodes:
-            for name, shape in node.trainable.items():
-                found, expected = extra.pop(f"{node.name}.{name}", None), list(layout.weight_shape(shape))
-                yield of(node.name, name, _problem(found, expected))
+            fault = faults.pop(node.name, "")
+            for name, param in node.params.items():
+                found = extra.pop(f"{node.name}.{name}", None)
+                yield of(node.name, name, fault or _problem(found, list(param.shape)))
+            if fault and not node.params:
+                yield of(node.name, "parameters", fault)
             found, expected = result.outputs.get(node.name), [BATCH, *layout.output_shape(node.output_shape)]
             if found is None and stopped:
                 continue
@@ -63,6 +65,8 @@ def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Compariso
                 yield of(node.name, "output", _problem(found[1:], expected[1:], " per sample"))
         for name, found in extra.items():
             yield of("", name, f"the spec has no parameter {name} ({shape_text(found)})")
+        for layer, fault in faults.items():
+            yield of("", layer, fault)
 
 
 def _problem(found: list[int] | None, expected: list[int], unit: str = "") -> str:
