@@ -43,6 +43,8 @@ def activation_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
 NODE_KINDS = {
     "in": "input elements",
     "out": "output elements",
+    "params": "trainable parameters",
+    "scaled": "input elements that a norm scales and shifts",
     "weight_grad": "multiply-accumulates of the weights' gradient: as many as in the forward pass",
     "weight_grad_ungrouped": "the same, not divided by the groups, as some tools count it",
     "input_grad": "multiply-accumulates of the inputs' gradient: none before the first layer with parameters",
@@ -65,6 +67,9 @@ def counts(node: Node) -> Counts:
             found["input_grad"] = mac
     if "bias" in node.params:
         found["bias_grad"] = prod(node.output_shape)
+    found["params"] = params(node)
+    if found["params"] and getattr(node.op, "normalizes", False):
+        found["scaled"] = prod(node.input_shapes[0])
     return {**found, "in": sum(map(prod, node.input_shapes)), "out": prod(node.output_shape)}
 
 

@@ -9,7 +9,7 @@ import typer
 
 import archspec
 from archspec.cli.console import print_diagnostics, print_json, struck, terminal_width, usage_error
-from archspec.cli.options import Diagnostics, ErrorOnWarning, Format, Quiet, Specs
+from archspec.cli.options import Depth, Diagnostics, ErrorOnWarning, Format, Quiet, Specs
 from archspec.cli.specs import load_all
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def check(
     specs: Specs,
     format: Format = "table",
     diagnostics: Diagnostics = "text",
+    depth: Depth = 0,
     quiet: Quiet = False,
     error_on_warning: ErrorOnWarning = False,
 ) -> None:
@@ -43,7 +44,7 @@ def check(
     elif diagnostics == "text" and not quiet:
         width = terminal_width()
         for i, result in enumerate(results):
-            print("\n" * (i > 0) + "\n".join(report.network_lines(result.graph, width)))
+            print("\n" * (i > 0) + "\n".join(report.network_lines(result.graph, width, depth)))
             if result.claims:
                 print(struck("\n".join(["", *report.claims_lines(result.claims)])))
     sys.stdout.flush()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from archspec.cli.console import usage_error, write_output
-from archspec.cli.options import OneSpec
+from archspec.cli.options import Depth, OneSpec
 from archspec.cli.specs import load_one
 
 app = typer.Typer(add_completion=False)
@@ -20,6 +20,7 @@ def draw(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="FILE.svg or FILE.png (default: NAME.svg).", metavar="FILE")
     ] = None,
+    depth: Depth = 0,
 ) -> None:
     """Draw the network to scale, with its groups and branches."""
     from archspec.report import drawing
@@ -29,7 +30,7 @@ def draw(
     output = output or Path(f"{graph.name}.svg")
     if output.suffix not in (".svg", ".png"):
         usage_error(f"--output must end in .svg or .png, not {output}")
-    drawn = drawing.draw(graph)
+    drawn = drawing.draw(graph, depth)
     if drawn is None:
         most = f"{drawing.MAX_BOXES} boxes and {drawing.MAX_ARROWS:,} arrows"
         usage_error(f"{graph.name} is too large to be drawn: at most {most}")

@@ -54,6 +54,8 @@ def print_evidence(evidence: Evidence) -> None:
     for path in evidence.stale:
         text = f"{path} differs from what the spec generates (edited by hand, or out of date)"
         console.print(text, style="yellow", markup=False)
+    if evidence.held:
+        print(evidence.held)
     for check, why in evidence.skipped.items():
         console.print(f"{check} does not apply: {why}", style="yellow", markup=False)
     for line in show.blind_spots(evidence):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from archspec.cli.console import print_diagnostics, print_json, struck, terminal_width, usage_error, write_output
-from archspec.cli.options import DType, Output, Placement, Specs
+from archspec.cli.options import Depth, DType, Output, Placement, Specs
 from archspec.cli.specs import load_all, load_or_exit
 from archspec.language.source import SpecError, did_you_mean
 
@@ -54,6 +54,7 @@ def report(
     batch: Annotated[int, typer.Option(min=1, max=2**31, help="Batch size for memory estimates.")] = 1,
     dtype: Annotated[DType, typer.Option(help="Dtype for memory estimates.")] = "float32",
     placement: Placement = None,
+    depth: Depth = 0,
     convention: Annotated[str | None, typer.Option(help="Count as a tool or a paper does, layer by layer.")] = None,
     conventions: Annotated[bool, typer.Option("--conventions", help="Count as all of them do, side by side.")] = False,
 ) -> None:
@@ -67,7 +68,7 @@ def report(
         if format not in ("table", "json") or output or columns:
             usage_error("--convention and --conventions print a table or json: the counts are --columns too")
         raise typer.Exit(_count(specs, format, convention, conventions))
-    raise typer.Exit(_report(specs, format, output, _column_names(columns), batch, dtype, placement))
+    raise typer.Exit(_report(specs, format, output, _column_names(columns), batch, dtype, placement, depth))
 
 
 def _column_names(columns: str | None) -> list[str] | None:
@@ -113,6 +114,7 @@ def _report(
     batch: int,
     dtype: str,
     placement: str | None,
+    depth: int,
 ) -> int:
     """Print or write the report of every spec; return the exit status."""
     from archspec import report
@@ -125,7 +127,7 @@ def _report(
     for graph in load_all(specs, diagnostics):
         try:
             between = tuple(transfers(shard(graph))) if placement else ()
-            found.append(report.Facts(graph, batch, dtype, tuple(claims.verdicts(graph)), between))
+            found.append(report.Facts(graph, batch, dtype, tuple(claims.verdicts(graph)), between, depth))
         except SpecError as error:
             diagnostics += error.diagnostics
     status = print_diagnostics(diagnostics)

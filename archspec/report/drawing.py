@@ -8,6 +8,7 @@ from functools import cached_property
 
 from archspec import analysis
 from archspec.graph import Graph, Node
+from archspec.graph.folding import Group, folded
 from archspec.language.ops.base import format_shape
 from archspec.report.facts import attributes
 
@@ -28,8 +29,9 @@ _NAMES = 6  # more layers below a box are counted, not named
 class Box:
     """A layer that changes the shape, has weights or merges, and the layers after it that do not; positions in px."""
 
-    node: Node
+    node: Node  # of a group, the layer whose output is its own
     reads: list[Box]
+    group: Group | None = None  # a block that is not unfolded
     then: list[Node] = field(default_factory=list)
     rank: int = 0
     lane: int = 0
@@ -43,6 +45,8 @@ class Box:
         op = self.node.op.op
         if op == "input":
             return op
+        if self.group:
+            return "block"
         if self.node.kernel:
             return "linear" if len(self.node.output_shape) == 1 else "conv"
         if getattr(self.node.op, "pools", False):
@@ -52,13 +56,14 @@ class Box:
     @property
     def groups(self) -> int:
         """The number of groups of channels, each drawn as a box of its own."""
-        return int(getattr(self.node.op, "groups", 1))
+        return 1 if self.group else int(getattr(self.node.op, "groups", 1))
 
     @property
     def words(self) -> list[str]:
         """The lines of text below the box: name, shape, groups and the layers that follow."""
         groups = [f"groups {self.groups}"] if self.groups > 1 else []
-        return [self.node.name, format_shape(self.node.output_shape), *groups, *self.names]
+        name = [self.group.name, self.group.op] if self.group else [self.node.name]
+        return [*name, format_shape(self.node.output_shape), *groups, *self.names]
 
     @property
     def names(self) -> list[str]:
@@ -71,6 +76,10 @@ class Box:
         """The tooltip."""
         if self.kind == "input":
             return f"input {format_shape(self.node.output_shape)}"
+        if self.group:
+            params, macs = sum(map(analysis.params, self.group.nodes)), sum(node.macs for node in self.group.nodes)
+            head = f"{self.group.name}: {self.group.op} {self.group.attributes}".strip()
+            return f"{head}, {params:,} parameters, {macs:,} MACs"
         costs = (
             [f"{analysis.params(self.node):,} parameters", f"{self.node.macs:,} MACs"] if self.node.trainable else []
         )
@@ -94,12 +103,22 @@ class Scale:
         return max(_THIN, channels * self.channel), max(_THIN, height * self.place), max(_THIN, width * self.place)
 
 
-def boxes(graph: Graph) -> list[Box]:
-    """Return the boxes of a network in its order, with rank (column) and lane (row): parallel branches get lanes."""
+def boxes(graph: Graph, depth: int = 0) -> list[Box]:
+    """Return the boxes of a network in its order, with rank (column) and lane (row): parallel branches get lanes.
+
+    A row of the text that uses a block is one box, unless `depth` unfolds it.
+    """
     of: dict[Node, Box] = {graph.input: Box(graph.input, [])}
     made = [of[graph.input]]
-    reads = Counter(read for node in graph.nodes for read in set(node.inputs))
-    for node in graph.nodes:
+    items = folded(graph, depth)
+    reads = Counter(read for item in items for read in set(item.inputs))
+    for item in items:
+        if isinstance(item, Group):
+            box = Box(item.output, [of[read] for read in item.inputs], item)
+            of.update(dict.fromkeys(item.nodes, box))
+            made.append(box)
+            continue
+        node = item
         (first, *more) = node.inputs
         unlike = node.output_shape != first.output_shape and not node.op.is_view
         if node.kernel or more or unlike or reads[first] > 1:
@@ -145,6 +164,11 @@ class Drawing:
         """Each box with the polygons of its front, top and side, one per group."""
         return [(box, *_faces(box, self.scale)) for box in self.boxes]
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether any box is a block that is not unfolded."""
+        return any(box.group for box in self.boxes)
+
     def extent(self, box: Box) -> float:
         """Return the width of a box, its depth included."""
         return _extent(box, self.scale)[0]
@@ -168,16 +192,16 @@ class Drawing:
         return f"M{x:.1f} {y:.1f}C{half:.1f} {y:.1f} {half:.1f} {to:.1f} {end:.1f} {to:.1f}"
 
 
-def draw(graph: Graph) -> Drawing | None:
+def draw(graph: Graph, depth: int = 0) -> Drawing | None:
     """Return the drawing of a network, from left to right; None above MAX_BOXES boxes or MAX_ARROWS arrows."""
-    made = boxes(graph)
+    made = boxes(graph, depth)
     if len(made) > MAX_BOXES or sum(len(box.reads) for box in made) > MAX_ARROWS:
         return None
     maps = [box.node.output_shape for box in made if len(box.node.output_shape) == 3]
     vectors = [box.node.output_shape[0] for box in made if len(box.node.output_shape) == 1]
     scale = Scale(
-        place=_TALLEST / max(max(shape[1:]) for shape in maps),
-        channel=min(4.0, _WIDEST / max(shape[0] for shape in maps)),
+        place=_TALLEST / max((max(shape[1:]) for shape in maps), default=1),
+        channel=min(4.0, _WIDEST / max((shape[0] for shape in maps), default=1)),
         value=_TALLEST / max(vectors, default=1),
     )
     height = _rows(made, scale)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +14,7 @@ from archspec.analysis.conventions import CONVENTIONS, totals
 from archspec.analysis.memory import RUNTIME_BYTES, Memory, memory, saved_bytes
 from archspec.analysis.receptive_field import ReceptiveField, receptive_fields
 from archspec.graph import Graph, Node
+from archspec.graph.folding import Group, Item, folded
 from archspec.language.ops.base import Op, format_shape
 from archspec.language.spec import Multipliers
 
@@ -23,18 +24,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of a network, for a batch in a dtype."""
+    """The facts of a network, for a batch in a dtype; its table unfolds blocks to `depth`, None being all."""
 
     graph: Graph
     batch: int = 1
     dtype: str = "float32"
     verdicts: tuple[Verdict, ...] = ()
     transfers: tuple[Transfer, ...] = ()  # of model parallelism on two ranks
+    depth: int | None = 0
 
     @cached_property
     def totals(self) -> analysis.Totals:
         """The costs of the whole network, for one sample in float32."""
         return analysis.totals(self.graph)
+
+    @cached_property
+    def items(self) -> list[Item]:
+        """The rows of its table: layers, and blocks that are not unfolded."""
+        return folded(self.graph, self.depth)
+
+    @cached_property
+    def names(self) -> dict[Node, str]:
+        """The name of the row whose output a layer's output is."""
+        return {item if isinstance(item, Node) else item.output: item.name for item in self.items}
 
     @cached_property
     def memory(self) -> Memory:
@@ -178,11 +190,36 @@ class Table(NamedTuple):
     right: frozenset[int]
 
 
+_OF_GROUPS: dict[str, Callable[[Facts, Group], Any]] = {
+    "name": lambda f, g: g.name,
+    "op": lambda f, g: g.op,
+    "attributes": lambda f, g: g.attributes,
+    "inputs": lambda f, g: [f.names.get(read, read.name) for read in g.inputs],
+    "input_shapes": lambda f, g: [list(read.output_shape) for read in g.inputs],
+    "init": lambda f, g: [],
+    "multipliers": lambda f, g: [],
+}
+
+
+def _cell(facts: Facts, key: str, item: Item) -> Any:
+    """Return the value of a row: of a group the sum of its layers', or that of its output."""
+    column = COLUMNS[key]
+    if isinstance(item, Node):
+        if key == "inputs":
+            return [facts.names.get(read, read.name) for read in item.inputs]
+        return column.value(facts, item)
+    if key in _OF_GROUPS:
+        return _OF_GROUPS[key](facts, item)
+    if column.is_number:
+        return sum(column.value(facts, node) for node in item.nodes)
+    return column.value(facts, item.output)
+
+
 def layers_table(facts: Facts, columns: Iterable[str] = DEFAULT) -> Table:
-    """Return one row per layer, in the given columns of COLUMNS."""
+    """Return one row per layer or block, in the given columns of COLUMNS."""
     keys = list(columns)
     chosen = [COLUMNS[key] for key in keys]
-    values = [[column.value(facts, node) for column in chosen] for node in facts.graph.nodes]
+    values = [[_cell(facts, key, item) for key in keys] for item in facts.items]
     words = [[column.show(value) for column, value in zip(chosen, row, strict=True)] for row in values]
     right = frozenset(i for i, column in enumerate(chosen) if column.is_number)
     return Table("Layers", keys, [column.head for column in chosen], values, words, right)
@@ -277,7 +314,7 @@ def _counted(title: str, heads: list[str], rows: list[list[Any]]) -> Table:
 
 def tables(facts: Facts, columns: Iterable[str] | None = None) -> list[Table]:
     """Return the tables of a report; by default with the columns of `default_columns`."""
-    names = default_columns(facts.graph) if columns is None else columns
+    names = default_columns(facts) if columns is None else columns
     found = [
         layers_table(facts, names),
         totals_table(facts),
@@ -288,10 +325,10 @@ def tables(facts: Facts, columns: Iterable[str] | None = None) -> list[Table]:
     return [table for table in found if table.values]
 
 
-def default_columns(graph: Graph) -> list[str]:
-    """Return DEFAULT, with the inputs of each layer if a layer does not read the one above it."""
-    above = [graph.input, *graph.nodes]
-    if all(node.inputs == (before,) for before, node in zip(above, graph.nodes, strict=False)):
+def default_columns(facts: Facts) -> list[str]:
+    """Return DEFAULT, with the inputs of each row if a row does not read the one above it."""
+    above = [facts.graph.input, *(item if isinstance(item, Node) else item.output for item in facts.items)]
+    if all(item.inputs == (before,) for before, item in zip(above, facts.items, strict=False)):
         return list(DEFAULT)
     at = DEFAULT.index("input_shapes")
     return [*DEFAULT[:at], "inputs", *DEFAULT[at:]]
@@ -300,6 +337,7 @@ def default_columns(graph: Graph) -> list[str]:
 def as_data(facts: Facts, columns: Iterable[str] = tuple(COLUMNS)) -> dict[str, Any]:
     """Return a report as data: shapes are [C, H, W] or [F], everything raw."""
     graph = facts.graph
+    facts = replace(facts, depth=None)
     table, between = layers_table(facts, columns), transfers_table(facts)
     return {
         "name": graph.name,

@@ -33,7 +33,7 @@ def as_csv(facts: Facts, columns: Iterable[str] | None = None) -> str:
     import csv
     import io
 
-    table = layers_table(facts, columns or default_columns(facts.graph))
+    table = layers_table(facts, columns or default_columns(facts))
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(table.keys)

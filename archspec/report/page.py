@@ -47,7 +47,7 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
         environment.loader.get_source(environment, f"html/vendor/{name}")[0]
         for name in ("sortable.min.js", "sortable.a11y.min.js")
     ]
-    drawing = draw(facts.graph)
+    drawing = draw(facts.graph, facts.depth or 0)
     nodes = facts.graph.nodes
     table = layers_table(facts, columns)
     return environment.get_template("html/report.html.jinja").render(

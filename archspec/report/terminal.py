@@ -21,14 +21,14 @@ from archspec.report.text import aligned
 EXPENDABLE = ("params_share", "input_shapes", "biases", "weights", "attributes", "inputs", "op")
 
 
-def network_lines(graph: Graph, width: int | None = None) -> Iterator[str]:
-    """Yield the lines of a network: one row per layer, then the totals.
+def network_lines(graph: Graph, width: int | None = None, depth: int | None = 0) -> Iterator[str]:
+    """Yield the lines of a network: one row per layer, or block above `depth`, then the totals.
 
     Columns are left out until the table fits into `width` characters, by default none.
     """
-    facts = Facts(graph)
+    facts = Facts(graph, depth=depth)
     yield from _head(facts)
-    yield from _fitted(facts, default_columns(graph), width)
+    yield from _fitted(facts, default_columns(facts), width)
     yield ""
     yield from _totals(totals_table(facts))
 
@@ -37,7 +37,7 @@ def report_lines(facts: Facts, columns: Iterable[str] | None = None, width: int 
     """Yield the lines of a report: layers, totals, memory, transfers and claims."""
     yield from _head(facts)
     if columns is None:
-        yield from _fitted(facts, default_columns(facts.graph), width)
+        yield from _fitted(facts, default_columns(facts), width)
     else:
         yield from _lines(layers_table(facts, columns))
     yield ""

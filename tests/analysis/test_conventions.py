@@ -73,6 +73,42 @@ PRINTED = {
         "FlopCounterMode-training": 4_144_577_280,
     },
     "caffenet": {"netscope": 724_973_056, "calflops": 1_451_098_856},
+    "resnet50": {
+        "fvcore": 4_111_512_576,
+        "thop": 4_133_742_592,
+        "torchinfo": 4_089_238_376,
+        "ptflops": 4_132_436_968,
+        "ptflops-aten": 4_089_185_256,
+        "calflops": 8_211_108_352,
+        "calflops-macs": 4_089_184_256,
+        "FlopCounterMode": 8_178_368_512,
+        "FlopCounterMode-training": 24_299_077_632,
+    },
+    "mobilenet_v2": {
+        "fvcore": 314_193_216,
+        "thop": 327_550_720,
+        "torchinfo": 300_809_384,
+        "ptflops": 320_362_728,
+        "calflops": 614_967_488,
+        "FlopCounterMode": 601_548_544,
+        "FlopCounterMode-training": 12_279_700_992,  # depthwise kernels' gradients not divided by their groups
+    },
+    "densenet121": {
+        "fvcore": 2_865_546_752,
+        "thop": 2_897_058_304,
+        "torchinfo": 2_834_246_312,
+        "ptflops": 2_899_943_400,
+        "calflops": 5_716_881_152,
+        "FlopCounterMode": 5_668_323_328,
+    },
+    "googlenet": {
+        "fvcore": 1_582_722_048,
+        "thop": 1_582_723_072,
+        "torchinfo": 1_585_899_032,
+        "ptflops": 1_601_439_480,
+        "calflops": 3_177_958_304,
+        "FlopCounterMode": 3_165_343_744,
+    },
 }
 
 
@@ -92,7 +128,17 @@ def test_every_convention_has_an_integer_of_its_tool() -> None:
 
 
 @pytest.mark.frameworks
-@pytest.mark.parametrize("name", ["alexnet", "alexnet_ungrouped", "alexnet_torchvision"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alexnet",
+        "mobilenet_v2",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("alexnet_ungrouped", "alexnet_torchvision", "resnet50", "densenet121", "googlenet")
+        ),
+    ],
+)
 def test_a_convention_gives_the_integer_that_its_tool_prints(name: str, tmp_path: Path) -> None:
     """The installed tools print the totals of their conventions for the generated network."""
     pytest.importorskip("torch")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import FRAMEWORKS, ROOT, SPECS, network
+from helpers import ALEXNETS, FRAMEWORKS, ROOT, network
 
 import archspec
 from archspec import analysis
@@ -56,8 +56,8 @@ def test_totals_are_those_of_the_variant_in_its_own_framework(name: str) -> None
 
 
 def test_every_published_network_has_totals() -> None:
-    """TOTALS has every spec but alexnet_tiny, which is archspec's own."""
-    assert {path.stem for path in SPECS} == set(TOTALS) | {"alexnet_tiny"}
+    """TOTALS has every AlexNet but alexnet_tiny, which is archspec's own."""
+    assert {path.stem for path in ALEXNETS} == set(TOTALS) | {"alexnet_tiny"}
 
 
 def test_the_ungrouped_network_with_1000_classes_is_62_million() -> None:
@@ -86,8 +86,19 @@ def test_feature_maps_have_the_sizes_of_the_frameworks(name: str, layers: str, s
     assert [shapes[layer][1] for layer in layers.split()] == sizes
 
 
+# Of their full size, and made of the same layers as others here.
+SIMILAR = ("alexnet_caffe", "alexnet_d2l", "alexnet_gluon", "alexnet_towers", "alexnet_ungrouped")
+
+
 @pytest.mark.frameworks
-@pytest.mark.parametrize("path", [p for p in SPECS if p.stem != "alexnet"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SIMILAR else ())
+        for path in ALEXNETS
+        if path.stem != "alexnet"
+    ],
+)
 def test_every_published_network_agrees_in_both_targets(path: Path, workers: Workers) -> None:
     """The committed files of every spec agree layer by layer."""
     graph = archspec.load(path)
