@@ -26,6 +26,9 @@ lint: .venv/all
 	$(BIN)/mypy --strict --config-file= --ignore-missing-imports --exclude engine generated/alexnet/pytorch
 	$(BIN)/python scripts/golden.py --check
 
+verify-zoo: .venv/all
+	$(BIN)/python scripts/verify_zoo.py
+
 golden: .venv/all
 	$(BIN)/python scripts/golden.py
 
