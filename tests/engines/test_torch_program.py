@@ -153,7 +153,7 @@ def test_incomplete_resumption_is_detected(
     assert not identical(torch_checkpoint(tmp_path / "out")["model"], torch_checkpoint(output)["model"])
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("precision", ["fp16", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_16_bit_training_resumes_exactly(precision: str, uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     """A run in 16 bits trains and resumes bit for bit; in fp16 the checkpoint has the loss scale."""
     path, output = uninterrupted
