@@ -23,6 +23,10 @@ def schema() -> Json:
         models[model.__name__] = own
     top = _written(made, models)
     top["properties"]["layers"] = _rows(models)
+    # Without blocks, an op is one of the language's.
+    ops = {"items": {"properties": {"op": {"enum": list(OPS)}}}}
+    top["if"] = {"not": {"required": ["blocks"]}}
+    top["then"] = {"properties": {"layers": ops}}
     top["properties"]["blocks"] = _BLOCKS
     needed: Json = {}
     _collect(top, models, needed)

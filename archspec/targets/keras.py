@@ -79,6 +79,15 @@ class KerasLayer(LayerView):
         return found.pop() if len(found) == 1 else None
 
     @property
+    def enlarges(self) -> bool:
+        """Whether an adaptive pooling has more positions than its input, which Keras' own cannot have on TensorFlow."""
+        return any(
+            out > size
+            for node in self.nodes
+            for out, size in zip(node.output_shape[1:], node.input_shapes[0][1:], strict=True)
+        )
+
+    @property
     def equal_windows(self) -> tuple[int, int] | None:
         """The window of an adaptive pooling if all its windows are of one size and do not overlap."""
         (height, width), (rows, columns) = self.shape[1:], self.node.output_shape[1:]

@@ -64,10 +64,15 @@ def compare_multiprocess(
 
     The generated programs run unchanged, in float64, on images of noise, with dropout at 0. `ends` caches the results
     of single-process training, by target. Raises WorkerError where a program fails, ValueError where it cannot read
-    images, SpecError where a target cannot express the network.
+    images or where a norm depends on the batch, SpecError where a target cannot express the network.
     """
+    if batched := [node for node in graph.nodes if getattr(node.op, "depends_on_batch", False)]:
+        raise ValueError(
+            f"{graph.name}: {batched[0].name} normalizes by the statistics of a batch, of which each process has a "
+            "part: training in several processes is another computation (torch.nn.SyncBatchNorm refuses CPUs)"
+        )
     channels = graph.input.output_shape[0]
-    if channels not in (1, 3):
+    if channels not in (1, 3) or len(graph.input.output_shape) != 3:
         raise ValueError(f"the training programs read images of 1 or 3 channels, but {graph.name} has {channels}")
     without_dropout = graph
     for node in graph.nodes:

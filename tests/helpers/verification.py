@@ -121,6 +121,7 @@ def run_training(
         "training",
         folder=str(generated),
         name="Net",
+        parameters=canonical_weights.shapes(graph),
         weights=str(folder / "start.safetensors"),
         inputs=str(folder / f"{target}.npy"),
         labels=str(folder / "labels.npy"),

@@ -138,7 +138,7 @@ def test_conv_output_size_is_that_of_pytorch() -> None:
 # Another value for every attribute of every op: neither its default nor that of its one-op spec.
 OTHERS: dict[str, dict[str, Any]] = {
     "add": {},
-    "batch_norm2d": {"eps": 0.1, "momentum": 0.2, "affine": False, "init": {"weight": "zeros"}},
+    "batch_norm2d": {"eps": 0.1, "momentum": 0.2, "affine": True, "init": {"weight": "zeros"}},
     "channel_shuffle": {"groups": 2},
     "elu": {"alpha": 0.3},
     "group_norm": {"num_groups": 2, "eps": 0.1, "affine": False, "init": {"weight": "zeros"}},
@@ -223,6 +223,8 @@ def test_every_attribute_changes_the_code_of_every_target(op: str, field: str, t
     layer = data["layers"][i]
     if (op, field) == ("conv2d", "dilation"):
         layer["stride"] = 1  # Keras does not support both at once
+    if (op, field) == ("batch_norm2d", "init"):
+        layer["affine"] = True
     if (op, field) == ("split", "sizes"):
         del layer["sections"]
         layer["sizes"] = [1, 5]

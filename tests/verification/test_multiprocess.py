@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import network
+from helpers import ROOT, network
 from helpers.programs import (
     GRAY,
     LAYERS,
@@ -29,6 +29,7 @@ from helpers.programs import (
     write_program,
 )
 
+import archspec
 from archspec.engines.keras.data import split_batches
 from archspec.verification import Workers, multiprocess
 from archspec.verification.multiprocess import End, compare_multiprocess
@@ -242,3 +243,11 @@ def test_torchrun_restarts_from_the_checkpoint(program: Path, one_process: Path,
 
     assert [record["epoch"] for record in two["history"]] == [1, 2, 3, 4]
     assert largest_difference(one["model"], two["model"]) < 1e-12
+
+
+def test_a_network_with_batch_normalization_is_refused(workers: Workers) -> None:
+    """Each process would normalize its own part of a batch."""
+    graph = archspec.load(ROOT / "specs" / "cifar_cnn.yaml")
+
+    with pytest.raises(ValueError, match=r"stage1\.1 normalizes by the statistics of a batch"):
+        compare_multiprocess(graph, workers, 2, 60)

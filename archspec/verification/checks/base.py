@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -133,6 +134,13 @@ class Context:
         """Return a target's array of a parameter; None if there is none."""
         key = f"{prefix}{node.name}.{name}"
         return arrays.get(key)
+
+    def deviation(self, arrays: Arrays, node: Node, name: str) -> float:
+        """Return the largest running deviation of the layer of a running mean, which may be 0; 0 for others."""
+        key = f"{node.name}.running_var"
+        if node.params[name].role != "running_mean" or key not in arrays:
+            return 0.0
+        return sqrt(float(abs(arrays[key]).max()))
 
     def largest(self, arrays: Arrays, prefix: str = "") -> float:
         """Return the largest magnitude among the arrays of all parameters."""

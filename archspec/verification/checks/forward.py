@@ -82,6 +82,7 @@ def _compare(
         BOUND,
         CAP,
         must_not_be_zero=node is context.graph.output,
+        among=float(getattr(node.op, "normalizes", False)),  # about 1, unless its input is constant
         input=None if before is context.graph.input else read(reference, dtype, before),
     )
     return Comparison.of(difference, "forward", node.name, "output", target, dtype)

@@ -106,7 +106,8 @@ def _compare(
                 arrays = results[of][dtype].arrays if dtype in results[of] else {}
                 return context.read_param(arrays, node, name, prefix)
 
-            among = context.largest(results[pair[0]][dtype].arrays, prefix) if prefix else 0.0
+            arrays = results[pair[0]][dtype].arrays
+            among = context.largest(arrays, prefix) if prefix else context.deviation(arrays, node, name)
             cap = STATE_CAP if prefix else CAP
             difference = compare_tensors(read, pair, dtype, limit, cap, among=among, floor=floor)
             number = f" {prefix[5]}" if len(states) > 1 and prefix else ""

@@ -40,7 +40,8 @@ def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Compariso
                 return context.read_param(results[of][dtype].arrays, node, name)
 
             before = context.inputs.weights[f"{node.name}.{name}"]
-            difference = compare_tensors(read, pair, "float64", BOUND, CAP)
+            among = context.deviation(results[pair[0]]["float64"].arrays, node, name)
+            difference = compare_tensors(read, pair, "float64", BOUND, CAP, among=among, floor=TRAINING_FLOOR)
             if difference.value > difference.bound and not difference.problem:
                 difference.looks_like = _moved(read(pair[0], "float64"), read(pair[1], "float64"), before)
             yield Comparison.of(difference, "training-mode", node.name, name, pair[1], "float64")
