@@ -80,9 +80,9 @@ class KerasLayer(LayerView):
 
     @property
     def enlarges(self) -> bool:
-        """Whether an adaptive pooling has more positions than its input, which Keras' own cannot have on TensorFlow."""
+        """Whether an adaptive pooling has several positions of one row or column: Keras' fails there on TensorFlow."""
         return any(
-            out > size
+            out > size == 1
             for node in self.nodes
             for out, size in zip(node.output_shape[1:], node.input_shapes[0][1:], strict=True)
         )

@@ -87,7 +87,7 @@ def test_feature_maps_have_the_sizes_of_the_frameworks(name: str, layers: str, s
 
 
 # Of their full size, and made of the same layers as others here.
-SIMILAR = ("alexnet_caffe", "alexnet_d2l", "alexnet_gluon", "alexnet_towers", "alexnet_ungrouped")
+SIMILAR = ("alexnet_2012_code", "alexnet_caffe", "alexnet_d2l", "alexnet_gluon", "alexnet_towers", "alexnet_ungrouped")
 
 
 @pytest.mark.frameworks

@@ -58,7 +58,7 @@ def workers() -> Iterator[Workers]:
     [
         pytest.param("torch", "", "", "", marks=TORCH),
         pytest.param("keras", "", "", "", marks=KERAS),
-        pytest.param("keras-jax", "", "", "", marks=KERAS),
+        pytest.param("keras-jax", "", "", "", marks=[KERAS, SLOW]),
         # the last batch's parts have different sizes
         pytest.param(
             "torch", "train.py", "        (loss * loss_weight).backward()", "        loss.backward()", marks=TORCH
