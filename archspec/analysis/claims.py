@@ -49,12 +49,6 @@ def verdicts(graph: Graph) -> list[Verdict]:
     """
     if not graph.spec.claims:
         return []
-    named: dict[str, list[Node]] = {}  # a block's name is that of all layers in it
-    for node in (*graph.nodes, *graph.unused):
-        named.setdefault(node.name, []).append(node)
-        for i, c in enumerate(node.name):
-            if c == ".":
-                named.setdefault(node.name[:i], []).append(node)
 
     @cache
     def whole(subject: str) -> Any:
@@ -66,7 +60,7 @@ def verdicts(graph: Graph) -> list[Verdict]:
     for i, claim in enumerate(graph.spec.claims):
         (subject,) = claim.subjects
         what = f"{'+'.join(claim.layers)} {subject}".strip()
-        nodes = tuple(dict.fromkeys(node for name in claim.layers for node in named[name]))
+        nodes = tuple(dict.fromkeys(node for name in claim.layers for node in graph.named[name]))
         computed = _computed(graph, nodes, subject) if nodes else whole(subject)
         if claim.times:
             what += f", times {claim.times.removesuffix('.yaml')}'s"

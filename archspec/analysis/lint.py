@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from archspec.graph import Graph, Instance, Node
+from archspec.graph.graph import nodes_of
 from archspec.language.blocks import Row
 from archspec.language.ops.base import Lint, format_shape
 from archspec.language.source import Diagnostic, Loc
@@ -131,17 +132,9 @@ def _unused(graph: Graph) -> Iterator[Finding]:
     """A row that the output does not depend on, not the rows of a block in it."""
     unused = set(graph.unused)
 
-    def nodes(items: Iterable[Node | Instance]) -> Iterator[Node]:
-        for item in items:
-            if isinstance(item, Node):
-                yield item
-            else:
-                for member in item.members:
-                    yield from nodes(member.items)
-
     def search(instance: Instance) -> Iterator[Finding]:
         for member in instance.members:
-            inside = list(nodes(member.items))
+            inside = list(nodes_of(member.items))
             if inside and unused.issuperset(inside):
                 path = ".".join(filter(None, (instance.path, member.row.name)))
                 message = "the output does not depend on it: it is not part of the network"

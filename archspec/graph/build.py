@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from archspec.graph.graph import Graph, Instance, Member, Node, make_node
+from archspec.graph.graph import Graph, Instance, Item, Member, Node, make_node, output_of
 from archspec.language.aliases import op_hint
-from archspec.language.blocks import Block, Row, Use
+from archspec.language.blocks import REQUIRED, Block, Row, Use
 from archspec.language.errors import explain, layer_head
 from archspec.language.expressions import Expression, ExpressionError
 from archspec.language.ops import OPS, Op, ShapeError
@@ -55,7 +55,7 @@ def rebuild(graph: Graph, loc: Loc, fields: dict[str, Any] | None) -> Graph | No
 
 
 def _graph(builder: _Builder, spec: Spec, source: Source) -> Graph:
-    if any(row.repeat or row.use.op in spec.blocks for row in spec.layers):
+    if not spec.is_flat:
         builder.count(spec.layers, {})
     first = Node(spec.input, (), spec.input.output_shape(), {}, "input", ("input",))
     root = builder.expand(spec.layers, "", None, {}, {"input": first})
@@ -75,9 +75,7 @@ def _unknown_layers(graph: Graph) -> Iterator[Diagnostic]:
     """Yield the errors of claims about a layer that there is not."""
     if not graph.spec.claims:
         return
-    names = {node.name for node in (*graph.nodes, *graph.unused)}
-    if graph.spec.blocks or any(row.repeat for row in graph.spec.layers):
-        names |= {name[:i] for name in names for i, c in enumerate(name) if c == "."}
+    names = graph.named
     for i, claim in enumerate(graph.spec.claims):
         for name in claim.layers:
             if name not in names:
@@ -134,7 +132,7 @@ class _Builder:
                 total += times + (self._inside(row, use, times, values, inside) if times else 0)
                 if total > MAX_LAYERS:
                     field = "repeat" if row.repeat else "op"
-                    message = f"{_name(row, '')} has more than {MAX_LAYERS:,} layers in it"
+                    message = f"{_name(row)} has more than {MAX_LAYERS:,} layers in it"
                     raise self._error("too-large", message, (*row.loc, field))
         return total
 
@@ -155,7 +153,7 @@ class _Builder:
                 inner[name] = tuple(value) if isinstance(value, list) else value
             key = (block.name, *inner.values())
             if key not in self._counted:
-                self._uses.append((row.loc, _name(row, ""), _given(block, inner)))
+                self._uses.append((row.loc, _name(row), _given(block, inner)))
                 self._counted[key] = self.count(block.rows, inner, block)
                 self._uses.pop()
             total += self._counted[key]
@@ -177,7 +175,7 @@ class _Builder:
         if isinstance(row.repeat, int):
             return row.repeat
         place = (*row.loc, "repeat")
-        name = _name(row, "")
+        name = _name(row)
         if any(values.get(used, _UNKNOWN) is _UNKNOWN for used in row.repeat.names):
             message = f"{name}: repeat cannot depend on in_channels: the number of layers is known before shapes are"
             raise self._error("wrong-value", message, place)
@@ -215,17 +213,14 @@ class _Builder:
             names = row.reads or (before,)
             reads = tuple(made[name] for name in names)
             items = tuple(self._items(row, path, block, values, reads))
-            last = reads[0]
-            if items:
-                last = items[-1].output if isinstance(items[-1], Instance) else items[-1]
-            made[row.name] = last
+            last = made[row.name] = output_of(items[-1]) if items else reads[0]
             before = row.name
             members.append(Member(row, names, items, last))
         return Instance(path, block, values, tuple(inputs.values()), tuple(members), made[before])
 
     def _items(
         self, row: Row, path: str, block: Block | None, values: dict[str, Any], reads: tuple[Node, ...]
-    ) -> Iterator[Node | Instance]:
+    ) -> Iterator[Item]:
         name = f"{path}.{row.name}" if path else row.name
         if row.when is not None and not self._when(row, name, values):
             return
@@ -237,7 +232,7 @@ class _Builder:
         for i in range(self._repeat(row, values)):
             use = row.first if i == 0 and row.first else row.use
             item = self._item(row, use, f"{name}.{i}", block, {**values, "index": i}, reads)
-            reads = (item.output if isinstance(item, Instance) else item,)
+            reads = (output_of(item),)
             yield item
 
     def _when(self, row: Row, name: str, values: Values) -> bool:
@@ -255,7 +250,7 @@ class _Builder:
 
     def _item(
         self, row: Row, use: Use, path: str, inside: Block | None, values: Values, reads: tuple[Node, ...]
-    ) -> Node | Instance:
+    ) -> Item:
         op = use.op
         if not isinstance(op, str):
             op = values[op.text]
@@ -284,14 +279,14 @@ class _Builder:
                 inner[name] = tuple(value) if isinstance(value, list) else value
         if not isinstance(use.op, str):  # its attributes have not been checked yet
             bad = [key for key in use.values if key not in (*block.attributes, "name", "op", "from", "allow")]
-            missing = [name for name, value in inner.items() if value == "required"]
+            missing = [name for name, value in inner.items() if value == REQUIRED]
             if bad or missing:
                 message = f"has no attribute {format_value(bad[0])}" if bad else f"needs {missing[0]}"
                 raise self._error("unknown-key", f"{path}: {block.name} {message}", self._place(row, use, "op"))
         self._uses.append((row.loc, path, _given(block, inner)))
         made = self.expand(block.rows, path, block, inner, dict(zip(block.inputs, reads, strict=True)))
         self._uses.pop()
-        return replace(made, use=use, reads=reads)
+        return made
 
     def _node(self, row: Row, use: Use, name: str, path: str, values: Values, reads: tuple[Node, ...]) -> Node:
         op = use.model or self._model(row, use, name, path, values)
@@ -358,9 +353,8 @@ def _given(block: Block, values: Values) -> dict[str, Any]:
     return {name: values[name] for name in block.attributes if values[name] is not _UNKNOWN}
 
 
-def _name(row: Row, path: str) -> str:
-    name = f"layer {int(row.name) + 1}" if row.numbered else row.name
-    return f"{path}.{row.name}" if path else name
+def _name(row: Row) -> str:
+    return f"layer {int(row.name) + 1}" if row.numbered else row.name
 
 
 def _with(value: Any, inner: Loc, new: Any) -> Any:

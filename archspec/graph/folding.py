@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from archspec.graph.graph import Graph, Instance, Node
+from archspec.graph.graph import Graph, Instance, Item, Node, nodes_of, output_of
 from archspec.language.blocks import REQUIRED, Row
 
 
@@ -16,14 +16,13 @@ class Group:
 
     name: str  # the path, e.g. `layer2`
     row: Row
-    items: tuple[Node | Instance, ...]
+    items: tuple[Item, ...]
     nodes: tuple[Node, ...]
 
     @property
     def output(self) -> Node:
         """The layer whose output is its own."""
-        last = self.items[-1]
-        return last if isinstance(last, Node) else last.output
+        return output_of(self.items[-1])
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -54,10 +53,10 @@ class Group:
         return ", ".join(words)
 
 
-Item = Node | Group
+Folded = Node | Group
 
 
-def folded(graph: Graph, depth: int | None = 0) -> list[Item]:
+def folded(graph: Graph, depth: int | None = 0) -> list[Folded]:
     """Return the layers with each row that uses a block, or is repeated, as one group.
 
     `depth` unfolds that many levels: 1 has the rows of the blocks that the network uses, and each of several repeated
@@ -69,10 +68,10 @@ def folded(graph: Graph, depth: int | None = 0) -> list[Item]:
     return list(_members(graph.root, depth, present))
 
 
-def _members(instance: Instance, depth: int, present: set[Node]) -> Iterator[Item]:
+def _members(instance: Instance, depth: int, present: set[Node]) -> Iterator[Folded]:
     for member in instance.members:
         name = f"{instance.path}.{member.row.name}" if instance.path else member.row.name
-        nodes = tuple(node for item in member.items for node in _nodes(item) if node in present)
+        nodes = tuple(node for node in nodes_of(member.items) if node in present)
         if not nodes:
             continue
         single = member.items[0] if member.row.repeat is None else None
@@ -87,19 +86,10 @@ def _members(instance: Instance, depth: int, present: set[Node]) -> Iterator[Ite
                 if isinstance(item, Node):
                     yield item
                 elif depth == 1:
-                    inside = tuple(node for node in _nodes(item) if node in present)
+                    inside = tuple(node for node in nodes_of((item,)) if node in present)
                     yield Group(f"{name}.{i}", member.row, (item,), inside)
                 else:
                     yield from _members(item, depth - 2, present)
-
-
-def _nodes(item: Node | Instance) -> Iterator[Node]:
-    if isinstance(item, Node):
-        yield item
-    else:
-        for member in item.members:
-            for inner in member.items:
-                yield from _nodes(inner)
 
 
 def _text(value: object) -> str:

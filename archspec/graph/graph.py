@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -72,7 +72,7 @@ class Member:
 
     row: Row
     reads: tuple[str, ...]
-    items: tuple[Node | Instance, ...]
+    items: tuple[Item, ...]
     output: Node
 
 
@@ -86,8 +86,24 @@ class Instance:
     inputs: tuple[Node, ...]
     members: tuple[Member, ...]
     output: Node
-    use: Use | None = None
-    reads: tuple[Node, ...] = ()
+
+
+Item = Node | Instance
+
+
+def output_of(item: Item) -> Node:
+    """Return the layer whose output is that of a layer, or of an instance of a block."""
+    return item if isinstance(item, Node) else item.output
+
+
+def nodes_of(items: Iterable[Item]) -> Iterator[Node]:
+    """Yield layers, and those in instances of blocks, in their order."""
+    for item in items:
+        if isinstance(item, Node):
+            yield item
+        else:
+            for member in item.members:
+                yield from nodes_of(member.items)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -103,7 +119,7 @@ class Graph:
     input: Node
     nodes: tuple[Node, ...]
     unused: tuple[Node, ...] = ()
-    root: Instance | None = field(default=None)
+    root: Instance | None = None
 
     @property
     def name(self) -> str:
@@ -135,9 +151,20 @@ class Graph:
         return rule
 
     @cached_property
-    def by_name(self) -> dict[str, Node]:
-        """The layers by name."""
-        return {node.name: node for node in self.nodes}
+    def named(self) -> dict[str, list[Node]]:
+        """The layers by name, unused ones too; a block's name, such as `layer2.0`, is that of all layers in it."""
+        found: dict[str, list[Node]] = {}
+        for node in (*self.nodes, *self.unused):
+            found.setdefault(node.name, []).append(node)
+            for i, c in enumerate(node.name):
+                if c == ".":
+                    found.setdefault(node.name[:i], []).append(node)
+        return found
+
+    @property
+    def batch_dependent(self) -> list[Node]:
+        """The layers in which, in training, a sample's output depends on the others of its batch."""
+        return [node for node in self.nodes if getattr(node.op, "depends_on_batch", False)]
 
     def readers(self) -> dict[Node, list[Node]]:
         """Return, for the input and every layer, the layers that have it as an input."""

@@ -29,7 +29,7 @@ def flattened_maps(graph: Graph) -> dict[Node, Shape]:
     readers = graph.readers()
     found: dict[Node, Shape] = {}
     for flatten in graph.nodes:
-        if not _flattens(flatten):
+        if not flattens_maps(flatten):
             continue
         reached, front = {flatten}, [flatten]
         while front:
@@ -52,7 +52,8 @@ def classifier(graph: Graph) -> Node | None:
     return node if _is_linear(node) else None
 
 
-def _flattens(node: Node) -> bool:
+def flattens_maps(node: Node) -> bool:
+    """Return whether a layer makes a vector of feature maps larger than 1 x 1, whose order then matters."""
     flattens = node.op.is_view and len(node.output_shape) == 1 and len(node.input_shapes[0]) == 3
     return flattens and node.input_shapes[0][1:] != (1, 1)
 

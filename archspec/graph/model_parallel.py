@@ -46,7 +46,7 @@ def shard(graph: Graph) -> Graph:
 
     The last layer with parameters is replicated. Raises SpecError where a network has no two equal halves.
     """
-    if graph.spec.blocks or any(row.repeat for row in graph.spec.layers):
+    if not graph.spec.is_flat:
         message = "a network of blocks has no model-parallel placement: it is for the layers of a single column"
         raise SpecError([graph.source.error("unsupported-by-target", message, ("blocks",), key=True)])
     made: dict[Node, Node] = {graph.input: graph.input}

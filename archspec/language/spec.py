@@ -137,6 +137,11 @@ class Spec(BaseModel):
     layers: Annotated[tuple[Row, ...], PlainValidator(lambda value: value), WithJsonSchema({"x": "layers"})]
     claims: list[Claim] = []
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether each row is one layer: there are no blocks, and nothing is repeated."""
+        return not self.blocks and not any(row.repeat for row in self.layers)
+
 
 def parse(source: Source) -> Spec:
     """Return the spec in `source`; raise SpecError with all its schema errors at once."""

@@ -14,7 +14,7 @@ from archspec.analysis.conventions import CONVENTIONS, totals
 from archspec.analysis.memory import RUNTIME_BYTES, Memory, memory, saved_bytes
 from archspec.analysis.receptive_field import ReceptiveField, receptive_fields
 from archspec.graph import Graph, Node
-from archspec.graph.folding import Group, Item, folded
+from archspec.graph.folding import Folded, Group, folded
 from archspec.language.ops.base import Op, format_shape
 from archspec.language.spec import Multipliers
 
@@ -39,7 +39,7 @@ class Facts:
         return analysis.totals(self.graph)
 
     @cached_property
-    def items(self) -> list[Item]:
+    def items(self) -> list[Folded]:
         """The rows of its table: layers, and blocks that are not unfolded."""
         return folded(self.graph, self.depth)
 
@@ -194,19 +194,18 @@ _OF_GROUPS: dict[str, Callable[[Facts, Group], Any]] = {
     "name": lambda f, g: g.name,
     "op": lambda f, g: g.op,
     "attributes": lambda f, g: g.attributes,
-    "inputs": lambda f, g: [f.names.get(read, read.name) for read in g.inputs],
     "input_shapes": lambda f, g: [list(read.output_shape) for read in g.inputs],
     "init": lambda f, g: [],
     "multipliers": lambda f, g: [],
 }
 
 
-def _cell(facts: Facts, key: str, item: Item) -> Any:
+def _cell(facts: Facts, key: str, item: Folded) -> Any:
     """Return the value of a row: of a group the sum of its layers', or that of its output."""
     column = COLUMNS[key]
+    if key == "inputs":
+        return [facts.names.get(read, read.name) for read in item.inputs]
     if isinstance(item, Node):
-        if key == "inputs":
-            return [facts.names.get(read, read.name) for read in item.inputs]
         return column.value(facts, item)
     if key in _OF_GROUPS:
         return _OF_GROUPS[key](facts, item)
@@ -327,7 +326,7 @@ def tables(facts: Facts, columns: Iterable[str] | None = None) -> list[Table]:
 
 def default_columns(facts: Facts) -> list[str]:
     """Return DEFAULT, with the inputs of each row if a row does not read the one above it."""
-    above = [facts.graph.input, *(item if isinstance(item, Node) else item.output for item in facts.items)]
+    above = [facts.graph.input, *facts.names]
     if all(item.inputs == (before,) for before, item in zip(above, facts.items, strict=False)):
         return list(DEFAULT)
     at = DEFAULT.index("input_shapes")

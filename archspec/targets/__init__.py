@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -156,25 +156,24 @@ def _replaced_methods(module: ast.Module) -> set[str]:
 
 def _shadowed(module: ast.Module) -> set[str]:
     """Return the names that no parameter of a block's code may have: what the file imports and defines, and calls."""
-    names = {"range", "super"}
+    return {"range", "super", *_defined(module)}
+
+
+def _defined(module: ast.Module) -> Iterator[str]:
+    """Yield the names that a module imports, and those of its classes and functions."""
     for node in module.body:
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names |= {alias.asname or alias.name for alias in node.names}
+            yield from (alias.asname or alias.name for alias in node.names)
         elif isinstance(node, ast.ClassDef | ast.FunctionDef):
-            names.add(node.name)
-    return names
+            yield node.name
 
 
 def _module_names(module: ast.Module) -> list[str]:
     """Return the names that a module binds at its top level, and Python's builtins."""
-    names = dir(builtins)
+    names = [*dir(builtins), *_defined(module)]
     for node in module.body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names += [alias.asname or alias.name for alias in node.names]
-        elif isinstance(node, ast.ClassDef):
-            names.append(node.name)
-        elif isinstance(node, ast.FunctionDef):
-            names += [node.name, *(arg.arg for arg in node.args.args)]
+        if isinstance(node, ast.FunctionDef):
+            names += [arg.arg for arg in node.args.args]
         elif isinstance(node, ast.Assign):
             names += [target.id for target in node.targets if isinstance(target, ast.Name)]
     return names

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from archspec.graph import Instance, Node
-from archspec.graph.graph import Member
+from archspec.graph.graph import Item, Member
 from archspec.language.blocks import REQUIRED, Block, Row, Use, is_sequence
-from archspec.language.expressions import Expression
+from archspec.language.expressions import Expression, parse
 from archspec.targets.layer_view import LayerView, SplitError, uniform
-from archspec.targets.literals import Code, call, literal
+from archspec.targets.literals import Code, call
 from archspec.targets.symbols import NotPolynomialError, Poly, from_expression
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Run:
         self,
         view: RowView,
         use: Use,
-        items: list[Node | Instance],
+        items: list[Item],
         start: int | Code = 0,
         count: int | Code | None = None,
         channels: Poly | None = None,
@@ -92,16 +93,11 @@ class Run:
         """Whether an argument depends on the number."""
         if self.callee is None:
             return False
-        texts = [literal(value) for value in self.arguments.values() if isinstance(value, Code)]
-        from archspec.language.expressions import parse
-
-        return any("i" in parse(text).names for text in texts)
+        return any("i" in parse(value).names for value in self.arguments.values() if isinstance(value, Code))
 
 
 def _indexed(expression: Expression) -> str:
     """Return an expression's text in which the number of a repeated row is `i`."""
-    import re
-
     return re.sub(r"\bindex\b", "i", expression.text)
 
 
@@ -128,7 +124,7 @@ class RowView:
             return [Run(self, row.use, [one[0] for one in items], channels=channels)]
         lengths = [len(one) for one in items]
         fixed = isinstance(row.repeat, int)
-        if not self._is_call(items) or (fixed and lengths[0] < 3):
+        if not isinstance(items[0][0], Instance) or (fixed and lengths[0] < 3):
             return self._listed(uniform(lengths, self.instances), items, channels)
         count = row.repeat if isinstance(row.repeat, int) else Code(row.repeat.text)
         try:
@@ -136,11 +132,7 @@ class RowView:
         except (_NoFormulaError, SplitError):
             return self._listed(uniform(lengths, self.instances), items, channels)
 
-    @staticmethod
-    def _is_call(items: list[tuple[Node | Instance, ...]]) -> bool:
-        return isinstance(items[0][0], Instance)
-
-    def _listed(self, count: int, items: list[tuple[Node | Instance, ...]], channels: Poly | None) -> list[Run]:
+    def _listed(self, count: int, items: list[tuple[Item, ...]], channels: Poly | None) -> list[Run]:
         """Return the runs of a known number of layers or blocks."""
         runs: list[Run] = []
         for i in range(count):
@@ -152,8 +144,14 @@ class RowView:
                 continue
             expressions = [e for found in use.expressions.values() for e in found.values()]
             run = Run(self, use, group, i, 1, channels)
-            same = last is not None and last.use is use and last.callee is run.callee
-            if same and last and not any("index" in e.names for e in expressions) and self._equal(last, run):
+            by_index = any("index" in e.names for e in expressions)
+            if (
+                last
+                and last.use is use
+                and last.callee is run.callee
+                and self._same_channels(last, run)
+                and not by_index
+            ):
                 assert isinstance(last.count, int)
                 last.count += 1
             else:
@@ -161,12 +159,10 @@ class RowView:
             channels = self._output(run)
         return runs
 
-    def _equal(self, a: Run, b: Run) -> bool:
+    def _same_channels(self, a: Run, b: Run) -> bool:
         return not self.body.model.passes_channels or a.channels == b.channels
 
-    def _symbolic(
-        self, count: int | Code, items: list[tuple[Node | Instance, ...]], channels: Poly | None
-    ) -> list[Run]:
+    def _symbolic(self, count: int | Code, items: list[tuple[Item, ...]], channels: Poly | None) -> list[Run]:
         """Return the runs of a number of blocks, all but the first alike; raise _NoFormulaError if they are not."""
         row, i = self.row, Poly.of("i")
         less = count - 1 if isinstance(count, int) else Code(f"{count} - 1")
@@ -233,9 +229,7 @@ class RowView:
         """Return the channels of its i-th input; raise SplitError where the instances need different code."""
         sizes = []
         for member in self.present:
-            item = member.items[number or 0]
-            nodes = item.inputs if isinstance(item, Node) else item.reads
-            sizes.append(nodes[i].output_shape[0])
+            sizes.append(member.items[number or 0].inputs[i].output_shape[0])
         poly = self.input_poly(i) if not number else None
         if poly is not None and [poly.evaluate(instance.values) for instance in self.instances] == sizes:
             return poly
@@ -556,7 +550,7 @@ def _is_present(member: Member, model: ModelView) -> bool:
     return any(_any_present(item, model) for item in member.items)
 
 
-def _any_present(item: Node | Instance, model: ModelView) -> bool:
+def _any_present(item: Item, model: ModelView) -> bool:
     if isinstance(item, Node):
         return item in model.present
     return any(_is_present(member, model) for member in item.members) or not item.members

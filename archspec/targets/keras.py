@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from archspec.graph import Graph, Node
+from archspec.graph.layouts import flattens_maps
 from archspec.language.blocks import Block
 from archspec.language.initializers import TorchDefault
 from archspec.language.ops import Shape
@@ -47,7 +48,7 @@ class KerasLayer(LayerView):
     @property
     def transposes(self) -> bool:
         """Whether it flattens feature maps in an order that matters: they are transposed to (C, H, W) before."""
-        return any(_flattens(node) and node not in self.model.flattened for node in self.nodes)
+        return any(flattens_maps(node) and node not in self.model.flattened for node in self.nodes)
 
     @property
     def padding(self) -> str:
@@ -97,11 +98,6 @@ class KerasLayer(LayerView):
     def transposition(self) -> Shape:
         """The permutation from (H, W, C) to (C, H, W), counted from 1 as in layers.Permute."""
         return 3, 1, 2
-
-
-def _flattens(node: Node) -> bool:
-    shape = node.input_shapes[0]
-    return node.op.is_view and len(shape) == 3 and len(node.output_shape) == 1 and shape[1:] != (1, 1)
 
 
 def _multiplier(node: Node) -> int | None:

@@ -84,12 +84,12 @@ def _sample(graph: Graph, seed: int, *, he_normal: bool) -> Weights:
     for node in graph.nodes:
         kernel = node.kernel.shape if node.kernel else (1, 1)
         for name, param in node.params.items():
-            distribution = _LARGE.get(param.role) if he_normal or not param.trainable else None
             if not param.trainable:
                 distribution = Distribution("constant", 1.0 if param.role == "running_var" else 0.0)
-            elif distribution is None:
-                rule = KaimingNormal() if he_normal else graph.initializer(node, name)
-                distribution = rule.distribution(kernel)
+            elif not he_normal:
+                distribution = graph.initializer(node, name).distribution(kernel)
+            else:
+                distribution = _LARGE.get(param.role) or KaimingNormal().distribution(kernel)
             weights[f"{node.name}.{name}"] = _draw(distribution, param.shape, random)
     return weights
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph
-from archspec.graph.rewrite import alter
+from archspec.graph.build import rebuild
 from archspec.targets import VARIANTS, files, split_variant, target_of
 from archspec.verification.inputs import DEFAULT_RECIPE
 from archspec.verification.processes import WorkerError, Workers
@@ -66,10 +66,11 @@ def compare_multiprocess(
     of single-process training, by target. Raises WorkerError where a program fails, ValueError where it cannot read
     images or where a norm depends on the batch, SpecError where a target cannot express the network.
     """
-    if batched := [node for node in graph.nodes if getattr(node.op, "depends_on_batch", False)]:
+    if graph.batch_dependent:
         raise ValueError(
-            f"{graph.name}: {batched[0].name} normalizes by the statistics of a batch, of which each process has a "
-            "part: training in several processes is another computation (torch.nn.SyncBatchNorm refuses CPUs)"
+            f"{graph.name}: {graph.batch_dependent[0].name} normalizes by the statistics of a batch, of which each "
+            "process has a part: training in several processes is another computation "
+            "(torch.nn.SyncBatchNorm refuses CPUs)"
         )
     channels = graph.input.output_shape[0]
     if channels not in (1, 3) or len(graph.input.output_shape) != 3:
@@ -77,7 +78,7 @@ def compare_multiprocess(
     without_dropout = graph
     for node in graph.nodes:
         if node.op.random:  # type: ignore[union-attr]
-            without_dropout = alter(without_dropout, node.loc, {"p": 0.0}) or without_dropout
+            without_dropout = rebuild(without_dropout, node.loc, {"p": 0.0}) or without_dropout
     found = []
     with temporary_folder() as workdir:
         _write_images(workdir / "data", min(10, graph.output.output_shape[0]))

@@ -12,7 +12,6 @@ from archspec.files import temporary_folder
 from archspec.graph import Graph
 from archspec.targets import files, target_of
 from archspec.verification.checks import CHECKS, Context, TargetRun
-from archspec.verification.checks.base import depends_on_batch
 from archspec.verification.checks.forward import Result as ForwardResult
 from archspec.verification.checks.structure import Result as StructureResult
 from archspec.verification.checks.training import CAP as TRAINING_CAP
@@ -70,7 +69,7 @@ def verify(
         for check in ("training", "init"):
             if check in wanted and not graph.trainable:
                 skipped[check] = "no layer has trainable parameters"
-        if "training-mode" in wanted and not depends_on_batch(graph):
+        if "training-mode" in wanted and not graph.batch_dependent:
             skipped["training-mode"] = "no layer depends on the batch"
         wanted = [check for check in wanted if check not in skipped]
         if data.needs_statistics:
@@ -84,7 +83,7 @@ def verify(
             data.write_masks()
         if "training" in wanted:
             data.write_training()
-            if depends_on_batch(graph):
+            if graph.batch_dependent:
                 _measure_growth(runs)
         results: dict[str, dict[str, Any]] = {check: {} for check in wanted}
         found: list[Sensitivity] = []

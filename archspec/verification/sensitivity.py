@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, get_args
 
 from archspec.graph import Graph, Node
+from archspec.graph.build import rebuild
 from archspec.graph.layouts import Layout, flattened_maps
-from archspec.graph.rewrite import alter, remove
 from archspec.language.ops import Op
 from archspec.language.source import Loc, SpecError
 from archspec.targets import files, model_source, target_of
@@ -72,8 +72,8 @@ def sensitivity(run: TargetRun, outputs: Arrays) -> list[Sensitivity]:
         seen = "forward" if max(moved, there) > BOUNDS["forward"] else ""
         if not seen and node.op.random:  # type: ignore[union-attr]
             seen = "dropout"
-        if not seen and change.startswith("momentum"):
-            seen = "training"
+        if not seen and change.partition(" ")[0] in node.op.acts_in_training:  # type: ignore[union-attr]
+            seen = "training-mode"
         found.append(Sensitivity(name, change, moved, seen))
     return found
 
@@ -90,7 +90,7 @@ def _alterations(graph: Graph) -> Iterator[tuple[list[Node], str, Graph | None]]
         node = nodes[0]
         op: Any = node.op
         if all(len(n.inputs) == 1 and n.output_shape == n.inputs[0].output_shape and not n.params for n in nodes):
-            yield nodes, "removed", remove(graph, loc)
+            yield nodes, "removed", rebuild(graph, loc, None)
         if len(rows) > MAX_LAYERS:
             continue
         for field in type(op).model_fields:
@@ -102,7 +102,7 @@ def _alterations(graph: Graph) -> Iterator[tuple[list[Node], str, Graph | None]]
             for candidate in _candidates(op, field, value):
                 if candidate == value:
                     continue
-                other = alter(graph, loc, {field: candidate})
+                other = rebuild(graph, loc, {field: candidate})
                 first = first or (candidate, None)
                 if other and _shapes(other) == _shapes(graph):
                     first = (candidate, other)

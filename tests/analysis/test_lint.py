@@ -160,3 +160,40 @@ def test_every_lint_has_a_case() -> None:
 def test_the_specs_here_have_no_warnings(path: object) -> None:
     """Every warning about a spec of this repository is allowed in it, with a reason."""
     assert [d for d in lints(archspec.load(str(path))) if not d.allowed] == []
+
+
+IN_BLOCKS = """archspec: 1
+name: net
+input: {channels: 4, height: 8, width: 8}
+blocks:
+  cell:
+    layers:
+      - {name: first, op: relu}
+      - {name: second, op: relu%s}
+layers:
+  - {name: a, op: cell, repeat: 2, first: {op: sigmoid}}
+  - {name: idle, op: cell, from: input}
+  - {name: b, op: cell, from: a}
+"""
+
+
+def test_a_row_of_a_block_is_warned_about_once() -> None:
+    """At its first instance, with the number of the others; a block that is not used is one warning, at its use."""
+    found = [(w.code, w.span.line + 1, w.message) for w in lints(archspec.loads(IN_BLOCKS % ""))]
+
+    assert found == [
+        ("relu-after-relu", 7, "a.1.first: has no effect: a.0 is never negative; so it is in 1 more of its instances"),
+        (
+            "relu-after-relu",
+            8,
+            "a.1.second: has no effect: a.1.first is never negative; so it is in 1 more of its instances",
+        ),
+        ("unused-layer", 11, "idle: the output does not depend on it: it is not part of the network"),
+    ]
+
+
+def test_a_row_of_a_block_allows_a_warning_in_all_instances() -> None:
+    """The reason is the row's."""
+    warnings = lints(archspec.loads(IN_BLOCKS % ", allow: {relu-after-relu: to  show}"))
+
+    assert {w.span.line + 1: w.allowed for w in warnings} == {7: "", 8: "to show", 11: ""}

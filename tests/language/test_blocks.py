@@ -153,9 +153,23 @@ def test_a_block_expands_to_dotted_names() -> None:
         *("b.0.conv.0", "b.0.conv.1", "b.0.short", "b.0.sum"),
         *("b.1.conv.0", "b.1.conv.1", "b.1.sum"),
     ]
-    assert [node.name for node in graph.by_name["a.sum"].inputs] == ["a.conv.1", "input"]
-    assert [node.name for node in graph.by_name["b.1.sum"].inputs] == ["b.1.conv.1", "b.0.sum"]
+    assert [node.name for node in graph.named["a.sum"][0].inputs] == ["a.conv.1", "input"]
+    assert [node.name for node in graph.named["b.1.sum"][0].inputs] == ["b.1.conv.1", "b.0.sum"]
     assert graph.output.output_shape == (6, 4, 4)
+
+
+def test_a_layer_that_is_left_out_stands_for_what_it_reads_first() -> None:
+    """As MobileNetV2's sum does where the channels change."""
+    graph = net(
+        "  cell:\n    attributes: {n: required}\n    layers:\n"
+        "      - {name: conv, op: conv2d, out_channels: n, kernel_size: 1}\n"
+        "      - {name: sum, op: add, from: [conv, input], when: in_channels == n}\n"
+        "      - {name: act, op: relu}",
+        "  - {name: a, op: cell, n: 6}\n  - {name: b, op: cell, n: 6}",
+    )
+
+    assert [node.name for node in graph.nodes] == ["a.conv", "a.act", "b.conv", "b.sum", "b.act"]
+    assert [node.name for node in graph.named["a.act"][0].inputs] == ["a.conv"]
 
 
 def test_a_block_is_the_same_network_written_flat() -> None:
@@ -191,7 +205,7 @@ def test_what_first_may_change() -> None:
     names = [node.name for node in graph.nodes]
     assert names[:2] == ["a.0.0", "a.0.1"]
     assert names[-2:] == ["b.0", "b.1"]
-    assert [graph.by_name[name].op.op for name in ("b.0", "b.1")] == ["sigmoid", "relu"]
+    assert [graph.named[name][0].op.op for name in ("b.0", "b.1")] == ["sigmoid", "relu"]
 
 
 def test_index_is_the_number_in_a_repeated_row() -> None:

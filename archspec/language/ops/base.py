@@ -111,6 +111,7 @@ class Op(BaseModel, ABC):
     saturates: ClassVar[bool] = False  # the gradient vanishes for large inputs
     probabilities: ClassVar[bool] = False  # the output is between 0 and 1
     normalizes: ClassVar[bool] = False  # subtracts a mean and divides by a deviation of its input
+    acts_in_training: ClassVar[tuple[str, ...]] = ()  # attributes that change nothing in evaluation
     depends_on_batch: ClassVar[bool] = False  # in training, a sample's output depends on the others of its batch
 
     def output_shape(self, *shapes: Shape) -> Shape:

@@ -20,6 +20,7 @@ class BatchNorm2d(Op):
 
     channelwise: ClassVar[bool] = True
     normalizes: ClassVar[bool] = True
+    acts_in_training: ClassVar[tuple[str, ...]] = ("momentum",)
     depends_on_batch: ClassVar[bool] = True
 
     op: Literal["batch_norm2d"]

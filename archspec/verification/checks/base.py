@@ -125,11 +125,6 @@ class Context:
         """Every buffer, such as running statistics: its layer and its name."""
         return [(n, name) for n in self.graph.nodes for name, param in n.params.items() if not param.trainable]
 
-    @property
-    def depends_on_batch(self) -> bool:
-        """Whether, in training, a sample's output depends on the others of its batch."""
-        return depends_on_batch(self.graph)
-
     def read_param(self, arrays: Arrays, node: Node, name: str, prefix: str = "") -> Array | None:
         """Return a target's array of a parameter; None if there is none."""
         key = f"{prefix}{node.name}.{name}"
@@ -146,11 +141,6 @@ class Context:
         """Return the largest magnitude among the arrays of all parameters."""
         keys = [f"{prefix}{node.name}.{name}" for node, name in self.params]
         return max((float(abs(arrays[key]).max()) for key in keys if key in arrays), default=0.0)
-
-
-def depends_on_batch(graph: Graph) -> bool:
-    """Return whether, in training, a sample's output depends on the others of its batch."""
-    return any(getattr(node.op, "depends_on_batch", False) for node in graph.nodes)
 
 
 def pairs(results: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

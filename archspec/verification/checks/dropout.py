@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archspec.graph import Node
 from archspec.verification import statistics
 from archspec.verification.checks.base import ArrayFile, Context, TargetRun, pairs
-from archspec.verification.checks.gradients import CAP, FLOOR, TRAINING_FLOOR, Gradients, ask_gradients, judge_gradients
+from archspec.verification.checks.gradients import CAP, Gradients, ask_gradients, judge_gradients, training_floor
 from archspec.verification.evidence import Comparison
 from archspec.verification.tensors import NAN, compare_tensors
 
@@ -63,7 +63,7 @@ def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Compariso
         name = context.graph.output.name
         yield Comparison.of(difference, "dropout", name, "output with draws", pair[1], "float64")
     given = {target: {"float64": result.given} for target, result in results.items()}
-    floor = TRAINING_FLOOR if context.depends_on_batch else FLOOR
+    floor = training_floor(context.graph)
     yield from judge_gradients(context, "dropout", "float64", given, BOUND, floor)
 
 

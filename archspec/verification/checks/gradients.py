@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from archspec.graph import Graph
 from archspec.verification.checks.base import ArrayFile, Context, TargetRun, pairs
 from archspec.verification.evidence import Comparison
 from archspec.verification.inputs import STEP
@@ -26,6 +27,11 @@ LAYERS = 25
 FLOOR = 1e-6
 # In training mode: the gradient of a bias before a batch normalization is 0, but for the rounding of sums.
 TRAINING_FLOOR = 1e-3
+
+
+def training_floor(graph: Graph) -> float:
+    """Return the floor of gradients in training mode."""
+    return TRAINING_FLOOR if graph.batch_dependent else FLOOR
 
 
 @dataclass(frozen=True)

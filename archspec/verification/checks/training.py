@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archspec.verification.checks.base import ArrayFile, Context, TargetRun, pairs
-from archspec.verification.checks.gradients import FLOOR, TRAINING_FLOOR
+from archspec.verification.checks.gradients import training_floor
 from archspec.verification.evidence import Comparison
 from archspec.verification.inputs import GROWTH, plan, rates
 from archspec.verification.tensors import NAN, compare_tensors
@@ -98,7 +98,7 @@ def _compare(
         return  # their ends are not comparable: rounding has grown into the result
     states = [f"state{i}." for i in range(context.inputs.recipe.optimizer.states)]
     buffers = set(context.buffers)
-    floor = TRAINING_FLOOR if context.depends_on_batch else FLOOR
+    floor = training_floor(context.graph)
     for node, name in (*context.params, *context.buffers):
         for prefix in ("", *([] if (node, name) in buffers else states)):
 
