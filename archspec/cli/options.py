@@ -20,7 +20,7 @@ Diagnostics = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file.", metavar="FILE")]
 Out = Annotated[Path, typer.Option(help="Directory of generated files; one subdirectory per spec.", metavar="DIR")]
-Depth = Annotated[int, typer.Option(help="Levels of blocks to unfold in the table and the drawing.", min=0, max=64)]
+Depth = Annotated[int, typer.Option(help="Levels of blocks to unfold.", min=0, max=64)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors, warnings and a summary only.")]
 ErrorOnWarning = Annotated[bool, typer.Option("--error-on-warning", help="Exit with status 1 for warnings too.")]
 DType = Literal["float64", "float32", "float16", "bfloat16"]

@@ -120,7 +120,7 @@ def _report(
     from archspec import report
     from archspec.analysis import claims
     from archspec.graph.model_parallel import shard, transfers
-    from archspec.report import markup, page
+    from archspec.report import markup
 
     diagnostics: list[Diagnostic] = []
     found = []
@@ -144,6 +144,8 @@ def _report(
         text = "\n\n".join("\n".join(report.report_lines(one, columns, width)) + "\n" for one in found)
         text = text if output else struck(text)
     elif format == "html":
+        from archspec.report import page  # imports Jinja
+
         text = page.as_html(found[0], columns or page.COLUMNS)
     else:
         render = {"markdown": markup.as_markdown, "csv": markup.as_csv, "latex": markup.as_latex}[format]
