@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from archspec.graph.graph import Graph, Instance, Item, Node, nodes_of, output_of
-from archspec.language.blocks import REQUIRED, Row
+from archspec.language.blocks import REQUIRED, Row, Use
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The layers of one row: of a block, or of several that are repeated."""
+    """The layers of one row: of a block, or of several that are repeated, or those of the number `index` of them."""
 
     name: str  # the path, e.g. `layer2`
     row: Row
     items: tuple[Item, ...]
     nodes: tuple[Node, ...]
+    index: int | None = None
 
     @property
     def output(self) -> Node:
@@ -32,7 +33,7 @@ class Group:
     @property
     def op(self) -> str:
         """The op or block, and how many there are of it."""
-        op = self.row.use.op
+        op = self._use.op
         name = op if isinstance(op, str) else op.text
         return f"{name} x {len(self.items)}" if self.row.repeat is not None and len(self.items) > 1 else name
 
@@ -45,12 +46,29 @@ class Group:
     @property
     def attributes(self) -> str:
         """The values of its row, e.g. `width 64, first stride 2`."""
-        values = dict(self.row.use.values)
+        values = self._use.values
         words = [f"{key} {_text(value)}" for key, value in values.items() if key not in ("name", "op", "from", "allow")]
-        if self.row.first:
+        if self.row.first and self.index is None:
             changed = self.row.first.values
             words += [f"first {key} {_text(v)}" for key, v in changed.items() if values.get(key, REQUIRED) != v]
         return ", ".join(words)
+
+    def unfolded(self) -> list[Folded]:
+        """Return its instances if it is repeated, or else the rows of its block."""
+        present = set(self.nodes)
+        if self.row.repeat is None or self.index is not None:
+            (block,) = self.items
+            assert isinstance(block, Instance)
+            return list(_rows(block, present))
+        found: list[Folded] = []
+        for i, item in enumerate(self.items):
+            inside = tuple(node for node in nodes_of((item,)) if node in present)
+            found.append(item if isinstance(item, Node) else Group(f"{self.name}.{i}", self.row, (item,), inside, i))
+        return found
+
+    @property
+    def _use(self) -> Use:
+        return self.row.first if self.row.first and self.index == 0 else self.row.use
 
 
 Folded = Node | Group
@@ -64,32 +82,26 @@ def folded(graph: Graph, depth: int | None = 0) -> list[Folded]:
     """
     if depth is None or graph.root is None:
         return list(graph.nodes)
-    present = set(graph.nodes)
-    return list(_members(graph.root, depth, present))
+    items = list(_rows(graph.root, set(graph.nodes)))
+    for _ in range(depth):
+        if all(isinstance(item, Node) for item in items):
+            break
+        items = [inner for item in items for inner in ([item] if isinstance(item, Node) else item.unfolded())]
+    return items
 
 
-def _members(instance: Instance, depth: int, present: set[Node]) -> Iterator[Folded]:
+def _rows(instance: Instance, present: Container[Node]) -> Iterator[Folded]:
+    """Yield the rows of a block or of the network; layers that are not in `present` are no part of it."""
     for member in instance.members:
-        name = f"{instance.path}.{member.row.name}" if instance.path else member.row.name
         nodes = tuple(node for node in nodes_of(member.items) if node in present)
         if not nodes:
             continue
         single = member.items[0] if member.row.repeat is None else None
         if isinstance(single, Node):
             yield single
-        elif depth == 0:
-            yield Group(name, member.row, member.items, nodes)
-        elif single is not None:
-            yield from _members(single, depth - 1, present)
         else:
-            for i, item in enumerate(member.items):
-                if isinstance(item, Node):
-                    yield item
-                elif depth == 1:
-                    inside = tuple(node for node in nodes_of((item,)) if node in present)
-                    yield Group(f"{name}.{i}", member.row, (item,), inside)
-                else:
-                    yield from _members(item, depth - 2, present)
+            name = f"{instance.path}.{member.row.name}" if instance.path else member.row.name
+            yield Group(name, member.row, member.items, nodes)
 
 
 def _text(value: object) -> str:

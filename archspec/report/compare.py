@@ -1,45 +1,77 @@
-"""The comparison of two networks: their layers aligned, the differences, the ratios of the totals."""
+"""The comparison of two networks: their rows aligned, the differences, the ratios of the totals."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from archspec import analysis
 from archspec.graph import Graph, Node
+from archspec.graph.folding import Folded, Group, folded
 from archspec.language.ops.base import format_shape
 from archspec.language.spec import Multipliers
 from archspec.report.facts import attributes
 from archspec.report.text import aligned
 
-Pair = tuple[Node | None, Node | None]
+Pair = tuple[Folded | None, Folded | None]
 
 
-def align(a: Graph, b: Graph) -> list[Pair]:
-    """Return the layers of two networks in pairs, in order; a layer that the other network lacks is paired with None.
+def align(a: Graph, b: Graph, depth: int | None = None) -> list[Pair]:
+    """Return the rows of two networks in pairs, in order; a row that the other network lacks is paired with None.
 
-    The alignment is the longest common subsequence of ops: names do not matter, and an added layer does not shift the
-    rest.
+    The alignment is the longest common subsequence of ops and blocks: names of layers do not matter, and an added layer
+    does not shift the rest. Blocks are aligned before what is in them. `depth` unfolds that many levels of blocks, None
+    all.
     """
-    from difflib import SequenceMatcher
-
-    ops_a, ops_b = [node.op.op for node in a.nodes], [node.op.op for node in b.nodes]
-    pairs: list[Pair] = []
-    for _, i, i_end, j, j_end in SequenceMatcher(None, ops_a, ops_b, autojunk=False).get_opcodes():
-        left, right = list(a.nodes[i:i_end]), list(b.nodes[j:j_end])
-        if len(left) == len(right) and [n.op.op for n in left] == [n.op.op for n in right]:
-            pairs += zip(left, right, strict=True)
-        else:
-            pairs += [(node, None) for node in left] + [(None, node) for node in right]
+    pairs = _align(folded(a), folded(b))
+    while depth is None or depth > 0:
+        if not any(isinstance(item, Group) for pair in pairs for item in pair):
+            break
+        pairs = [inner for pair in pairs for inner in _unfolded(pair)]
+        depth = None if depth is None else depth - 1
     return pairs
 
 
+def _unfolded(pair: Pair) -> list[Pair]:
+    """Return a pair of rows as the pairs of the rows in them."""
+    if not any(isinstance(item, Group) for item in pair):
+        return [pair]
+    a, b = ([] if item is None else item.unfolded() if isinstance(item, Group) else [item] for item in pair)
+    return _align(a, b)
+
+
+def _align(a: Sequence[Folded], b: Sequence[Folded]) -> list[Pair]:
+    from difflib import SequenceMatcher
+
+    words_a, words_b = list(map(_word, a)), list(map(_word, b))
+    pairs: list[Pair] = []
+    for _, i, i_end, j, j_end in SequenceMatcher(None, words_a, words_b, autojunk=False).get_opcodes():
+        if words_a[i:i_end] == words_b[j:j_end]:
+            pairs += zip(a[i:i_end], b[j:j_end], strict=True)
+        else:
+            pairs += [(item, None) for item in a[i:i_end]] + [(None, item) for item in b[j:j_end]]
+    return pairs
+
+
+def _word(item: Folded) -> str:
+    """Return what a row is aligned by: its op or its block, however often it is repeated."""
+    return item.op.op if isinstance(item, Node) else item.op.partition(" x ")[0]
+
+
 def differences(graphs: tuple[Graph, Graph], pair: Pair) -> list[str]:
-    """Return how two layers differ: `only in a`, `only in b`, or any of attributes, output, params, macs and init."""
+    """Return how two rows differ: `only in a`, `only in b`, or any of attributes, output, params, macs, init, layers.
+
+    Blocks differ in what any two of their layers differ in, and in `layers` if one of them lacks a layer of the other.
+    """
     a, b = pair
     if a is None or b is None:
         return ["only in b"] if a is None else ["only in a"]
+    if not isinstance(a, Node) or not isinstance(b, Node):
+        found = dict.fromkeys(("attributes", "output", "params", "macs", "init", "layers"), False)
+        for what in (what for inner in _unfolded(pair) for what in differences(graphs, inner)):
+            found["layers" if what.startswith("only") else what] = True
+        return [what for what, differs in found.items() if differs]
     found = {
         "attributes": attributes(a.op) != attributes(b.op),
         "output": a.output_shape != b.output_shape,
@@ -60,7 +92,10 @@ def compare_facts(a: Graph, b: Graph) -> dict[str, Any]:
     return {
         "a": {"name": a.name, "path": a.source.path},
         "b": {"name": b.name, "path": b.source.path},
-        "layers": [{"a": _fact(p[0]), "b": _fact(p[1]), "differs": differences((a, b), p)} for p in align(a, b)],
+        "layers": [
+            {"a": _fact(left), "b": _fact(right), "differs": differences((a, b), (left, right))}
+            for left, right in align(a, b)
+        ],
         "differs": _outside(a, b),
         "totals": {
             key: {"a": value, "b": totals_b[key], "ratio": totals_b[key] / value if value else None}
@@ -79,8 +114,8 @@ def _outside(a: Graph, b: Graph) -> list[str]:
     return [what for what, differs in found.items() if differs]
 
 
-def _fact(node: Node | None) -> dict[str, Any] | None:
-    if node is None:
+def _fact(node: Folded | None) -> dict[str, Any] | None:
+    if not isinstance(node, Node):
         return None
     return {
         "name": node.name,
@@ -92,16 +127,19 @@ def _fact(node: Node | None) -> dict[str, Any] | None:
     }
 
 
-def compare_lines(a: Graph, b: Graph) -> Iterator[str]:
-    """Yield the lines of the comparison: aligned layers, `=` where they are equal, and the totals."""
-    pairs = align(a, b)
+def compare_lines(a: Graph, b: Graph, depth: int | None = 0) -> Iterator[str]:
+    """Yield the lines of the comparison: aligned rows, `=` where they are equal, and the totals.
+
+    `depth` is the levels of blocks that are unfolded, None being all.
+    """
+    pairs = align(a, b, depth)
     rows = [("", a.name, "", "", b.name, "", "", "differs in")]
     for pair in pairs:
         found = differences((a, b), pair)
         mark = "=" if not found else {"only in a": "-", "only in b": "+"}.get(found[0], "!")
         rows.append((mark, *_cells(pair[0]), *_cells(pair[1]), "" if mark in "=-+" else ", ".join(found)))
     yield from aligned(rows)
-    same = sum(not differences((a, b), pair) for pair in pairs)
+    same = sum(not differences((a, b), pair) for pair in align(a, b))
     yield ""
     yield f"{same} of {max(len(a.nodes), len(b.nodes))} layers are equal"
     for what in _outside(a, b):
@@ -115,8 +153,8 @@ def compare_lines(a: Graph, b: Graph) -> Iterator[str]:
     yield from aligned([("total", a.name, b.name, "ratio"), *lines], {1, 2, 3})
 
 
-def _cells(node: Node | None) -> tuple[str, str, str]:
-    if node is None:
+def _cells(item: Folded | None) -> tuple[str, str, str]:
+    if item is None:
         return "", "", ""
-    words = f"{node.op.op} {attributes(node.op)}".strip()
-    return node.name, words, format_shape(node.output_shape)
+    op, words = (item.op.op, attributes(item.op)) if isinstance(item, Node) else (item.op, item.attributes)
+    return item.name, f"{op} {words}".strip(), format_shape(item.output_shape)

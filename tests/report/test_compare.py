@@ -5,7 +5,44 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers import archspec_command
+from helpers import ROOT, archspec_command
+
+import archspec
+from archspec.report.compare import compare_lines
+
+
+def test_compare_goes_by_the_rows_of_the_text() -> None:
+    """Blocks are aligned by their names, and say what their layers differ in; --depth unfolds them.
+
+    ResNet-101 is ResNet-50 with 23 blocks instead of 6 in its third stage; ResNeXt-50 has twice the width of each
+    block, and 32 groups.
+    """
+    rows = compared("resnet50", "resnet101")
+    assert len(rows) == 11
+    assert {row.split()[1]: row.split()[-1] for row in rows if row[0] != "="} == {"layer3": "layers"}
+    rows = compared("resnet50", "resnext50")
+    differing = {row.split()[1]: row.partition("  attributes, ")[2] for row in rows if row[0] != "="}
+    assert differing == dict.fromkeys(("layer1", "layer2", "layer3", "layer4"), "output, params, macs")
+
+    rows = compared("resnet50", "resnet101", "--depth", "1")
+    assert [row.split()[1] for row in rows if row[0] == "+"] == [f"layer3.{i}" for i in range(6, 23)]
+    assert next(row for row in rows if "layer2.0" in row).split("  ")[2].strip() == "bottleneck width 128, stride 2"
+    assert next(row for row in rows if "layer2.1" in row).split("  ")[2].strip() == "bottleneck width 128"
+
+
+def test_compare_sees_a_difference_inside_a_block() -> None:
+    """Blocks with equal shapes and parameters differ where an attribute of a layer in them does."""
+    text = (ROOT / "specs" / "resnet50.yaml").read_text()
+    changed = archspec.loads(text.replace("{name: bn2, op: batch_norm2d}", "{name: bn2, op: batch_norm2d, eps: 1e-3}"))
+    rows = [row for row in compare_lines(archspec.loads(text), changed) if row.startswith("!")]
+    assert [(row.split()[1], row.split()[-1]) for row in rows] == [(f"layer{i}", "attributes") for i in range(1, 5)]
+
+
+def compared(a: str, b: str, *options: str) -> list[str]:
+    """Return the rows of the table of two specs."""
+    run = archspec_command("compare", f"specs/{a}.yaml", f"specs/{b}.yaml", *options)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split("\n\n")[0].splitlines()[2:]
 
 
 def test_compare_prints_differences() -> None:
