@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archspec.analysis import Totals, totals
-from archspec.graph import Graph, build
+from archspec.graph import Graph, build, load_claims
 from archspec.graph import load as load
 from archspec.language.source import Diagnostic, Source, SpecError
+from archspec.language.spec import CLAIMS_SUFFIX
 
 if TYPE_CHECKING:
     from archspec.analysis.claims import Verdict
@@ -42,6 +43,7 @@ class Checked:
     graph: Graph
     diagnostics: tuple[Diagnostic, ...]  # warnings, and errors of claims
     claims: tuple[Verdict, ...]
+    of_claims: bool = False  # whether a file of claims was checked, and not the spec that they are about
 
     @property
     def ok(self) -> bool:
@@ -57,8 +59,8 @@ class Checked:
 def check(spec: Spec) -> Checked:
     """Infer every shape of a network, count it, lint it, and test its claims.
 
-    Raises SpecError for a spec with errors, OSError for an unreadable file. A claim that does not hold is an error in
-    `diagnostics`.
+    Of a file of claims, `NAME.claims.yaml`, the claims are tested, and nothing is linted. Raises SpecError for a spec
+    with errors, OSError for an unreadable file. A claim that does not hold is an error in `diagnostics`.
 
     >>> archspec.check("specs/alexnet.yaml").totals.params
     60965224
@@ -66,15 +68,16 @@ def check(spec: Spec) -> Checked:
     from archspec.analysis import claims
     from archspec.analysis.lint import lints
 
-    graph = _graph(spec)
-    diagnostics = lints(graph)
+    of_claims = not isinstance(spec, Graph) and str(spec).endswith(CLAIMS_SUFFIX)
+    graph = load_claims(str(spec)) if of_claims else _graph(spec)
+    diagnostics = [] if of_claims else lints(graph)
     verdicts: Sequence[Verdict] = ()
     try:
         verdicts = claims.verdicts(graph)
         diagnostics += claims.errors(graph, list(verdicts))
     except SpecError as error:
         diagnostics += error.diagnostics
-    return Checked(graph, tuple(diagnostics), tuple(verdicts))
+    return Checked(graph, tuple(diagnostics), tuple(verdicts), of_claims)
 
 
 def generate(

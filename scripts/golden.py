@@ -12,6 +12,7 @@ from pathlib import Path
 
 import archspec
 from archspec.api import planned_files
+from archspec.language.spec import CLAIMS_SUFFIX
 from archspec.report import drawing
 from archspec.targets import TARGETS, model_parallel
 from archspec.targets.output import plan, write_files
@@ -19,6 +20,7 @@ from archspec.targets.output import plan, write_files
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "generated"
 WHOLE = "alexnet"
+SPECS = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if not path.name.endswith(CLAIMS_SUFFIX)]
 FAMILY = ("alexnet", "caffenet", "lenet")  # the beginnings of the names
 OTHERS = ("vgg16", "googlenet", "resnet50", "densenet121", "mobilenet_v2")
 
@@ -26,7 +28,7 @@ OTHERS = ("vgg16", "googlenet", "resnet50", "densenet121", "mobilenet_v2")
 def golden_files() -> dict[Path, str]:
     """Return the committed files with their texts."""
     files: dict[Path, str] = {}
-    for path in sorted((ROOT / "specs").glob("*.yaml")):
+    for path in SPECS:
         graph = archspec.load(path)
         planned = planned_files(graph, TARGETS, OUT)
         if graph.name == WHOLE:
@@ -53,7 +55,7 @@ TABLES = re.compile("(<!-- tables:[^\n]*-->\n).*(<!-- end of tables -->)", re.S)
 def readme(text: str) -> str:
     """Return specs/README.md with the tables of the specs; the texts of its rows stay, the numbers are computed."""
     known = dict(re.findall(r"^\| \[(\w+)\]\(\w+\.yaml\) \| (.*?) \|", text, re.M))
-    graphs = {path.stem: archspec.load(path) for path in sorted((ROOT / "specs").glob("*.yaml"))}
+    graphs = {path.stem: archspec.load(path) for path in SPECS}
     lines = []
     for family, beginnings in FAMILIES.items():
         lines += [f"### {family}", "", "| spec | what it is | parameters | MACs |", "|---|---|--:|--:|"]

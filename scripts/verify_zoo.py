@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import archspec
+from archspec.cli.specs import spec_paths
 from archspec.verification.processes import Workers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,7 @@ def main() -> None:
     targets = tuple(options.target or ("torch", "keras"))
     rows: dict[str, dict[str, Any]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     failed = []
-    paths = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if path.stem.startswith(options.only)]
+    paths = [path for path in spec_paths([ROOT / "specs"]) if path.stem.startswith(options.only)]
     for path in sorted(paths, key=lambda path: archspec.check(path).totals.macs):
         key = f"{path.stem}:{'+'.join(targets)}"
         row = rows[key] = verify(path, targets, options.whole)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-import archspec
 from archspec.cli.console import print_diagnostics, print_json, struck, terminal_width, usage_error
 from archspec.cli.options import Depth, Diagnostics, ErrorOnWarning, Format, Quiet, Specs
-from archspec.cli.specs import load_all
+from archspec.cli.specs import check_all
 
 if TYPE_CHECKING:
     from archspec.language.source import Diagnostic
@@ -35,7 +34,7 @@ def check(
     if format != "table" and diagnostics != "text":
         usage_error("--format and --diagnostics both write to standard output: give one of them")
     found: list[Diagnostic] = []
-    results = [archspec.check(graph) for graph in load_all(specs, found)]
+    results = check_all(specs, found)
     count = len(results) + len({d.path for d in found})
     found += [diagnostic for result in results for diagnostic in result.diagnostics]
     if diagnostics == "text" and format == "json":
@@ -44,7 +43,11 @@ def check(
     elif diagnostics == "text" and not quiet:
         width = terminal_width()
         for i, result in enumerate(results):
-            print("\n" * (i > 0) + "\n".join(report.network_lines(result.graph, width, depth)))
+            if result.of_claims:
+                lines = [f"{result.graph.name}  ({result.graph.source.path})"]
+            else:
+                lines = list(report.network_lines(result.graph, width, depth))
+            print("\n" * (i > 0) + "\n".join(lines))
             if result.claims:
                 print(struck("\n".join(["", *report.claims_lines(result.claims)])))
     sys.stdout.flush()

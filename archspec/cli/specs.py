@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import typer
 import archspec
 from archspec.cli.console import print_diagnostics, usage_error
 from archspec.language.source import MAX_BYTES, SpecError
+from archspec.language.spec import CLAIMS_SUFFIX
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
@@ -22,16 +24,36 @@ def load_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[Graph]:
     """Return the networks of all specs at `paths`; add the errors of the others to `diagnostics`."""
     graphs = []
     for path in spec_paths(paths):
-        try:
-            if str(path) == "-":
-                graphs.append(archspec.loads(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"))
-            else:
-                graphs.append(archspec.load(path))
-        except SpecError as error:
-            diagnostics += error.diagnostics
-        except OSError as error:
-            usage_error(f"cannot read {path}: {error.strerror}")
+        with collected(path, diagnostics):
+            graphs.append(load(path))
     return graphs
+
+
+def check_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[archspec.Checked]:
+    """Return the results of all specs and files of claims at `paths`; add the errors of the others to `diagnostics`."""
+    results = []
+    for path in spec_paths(paths, claims=True):
+        with collected(path, diagnostics):
+            results.append(archspec.check(path if path.name.endswith(CLAIMS_SUFFIX) else load(path)))
+    return results
+
+
+@contextmanager
+def collected(path: Path, diagnostics: list[Diagnostic]) -> Iterator[None]:
+    """Add the errors of the spec at `path` to `diagnostics`; exit if it cannot be read."""
+    try:
+        yield
+    except SpecError as error:
+        diagnostics += error.diagnostics
+    except OSError as error:
+        usage_error(f"cannot read {path}: {error.strerror}")
+
+
+def load(path: Path) -> Graph:
+    """Return the network of the spec at `path`, or on standard input if that is `-`."""
+    if str(path) == "-":
+        return archspec.loads(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>")
+    return archspec.load(path)
 
 
 def load_or_exit(paths: list[Path], *, many: bool = True) -> list[Graph]:
@@ -50,8 +72,11 @@ def load_one(path: Path) -> Graph:
     return load_or_exit([path], many=False)[0]
 
 
-def spec_paths(paths: list[Path]) -> Iterator[Path]:
-    """Yield the files of `paths`: a folder stands for the specs directly in it, `-` for standard input."""
+def spec_paths(paths: list[Path], *, claims: bool = False) -> Iterator[Path]:
+    """Yield the files of `paths`: a folder stands for the specs directly in it, `-` for standard input.
+
+    With `claims` the files of claims in a folder are among them.
+    """
     for path in paths:
         try:
             is_folder, exists = path.is_dir(), path.exists()
@@ -59,6 +84,8 @@ def spec_paths(paths: list[Path]) -> Iterator[Path]:
             usage_error(f"cannot read {str(path)[:60]}: {getattr(error, 'strerror', None) or error}")
         if is_folder:
             found = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+            if not claims:
+                found = [p for p in found if not p.name.endswith(CLAIMS_SUFFIX)]
             if not found:
                 usage_error(f"no specs in the folder {path}")
             yield from found

@@ -17,7 +17,7 @@ from archspec.language.expressions import Expression, ExpressionError
 from archspec.language.ops import OPS, Op, ShapeError
 from archspec.language.ops.base import format_shape
 from archspec.language.source import Diagnostic, Loc, Source, Span, SpecError, did_you_mean, format_value
-from archspec.language.spec import MAX_LAYERS, Spec, parse
+from archspec.language.spec import MAX_LAYERS, Spec, claim_errors, parse, parse_claims
 
 Values = Mapping[str, Any]
 
@@ -40,6 +40,24 @@ def build(source: Source) -> Graph:
         message = "no layer of this network has trainable parameters"
         raise SpecError([source.error("nothing-to-train", message, ("training",), key=True)])
     if errors := list(_unknown_layers(graph)):
+        raise SpecError(errors)
+    return graph
+
+
+def load_claims(path: Path | str) -> Graph:
+    """Return the network that the file of claims at `path` is about, with the file and its claims for the spec's own.
+
+    Raises SpecError for the errors of the file or of the spec, and OSError for an unreadable file.
+    """
+    source = Source.read(path)
+    document = parse_claims(source)
+    try:
+        graph = load(Path(path).parent / document.spec)
+    except OSError as error:
+        message = f"cannot read {document.spec}: {error.strerror}"
+        raise SpecError([source.error("unknown-spec", message, ("spec",))]) from None
+    graph = replace(graph, source=source, spec=graph.spec.model_copy(update={"claims": document.claims}))
+    if errors := list(claim_errors(graph.spec, source)) or list(_unknown_layers(graph)):
         raise SpecError(errors)
     return graph
 

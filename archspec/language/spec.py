@@ -39,6 +39,7 @@ Dims = Annotated[
     PlainValidator(_dims),
     WithJsonSchema({"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4}),
 ]
+SpecFile = Annotated[str, Field(pattern=r"^[a-z0-9_]+\.yaml$")]  # in the same folder
 Layers = Annotated[list[str], PlainValidator(lambda value: one_or_more(value, "a layer")), WithJsonSchema(NAMES_SCHEMA)]
 
 
@@ -85,7 +86,7 @@ class Claim(BaseModel):
     input_shape: Dims | None = None
     output_shape: Dims | None = None
     weight_shape: Dims | None = None
-    times: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.yaml$")] | None = None
+    times: SpecFile | None = None
     says: Text = ""
     where: Text = ""
     disputed: Text | None = None
@@ -143,8 +144,35 @@ class Spec(BaseModel):
         return not self.blocks and not any(row.repeat for row in self.layers)
 
 
+CLAIMS_SUFFIX = ".claims.yaml"  # of the names of files of claims
+
+
+class ClaimsFile(BaseModel):
+    """Claims of other sources about the network of `spec`, in a file of their own in the same folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    archspec: Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]
+    spec: SpecFile
+    source: Text = ""
+    claims: Annotated[list[Claim], Field(min_length=1)]
+
+
+def parse_claims(source: Source) -> ClaimsFile:
+    """Return the file of claims in `source`; raise SpecError with all its schema errors at once."""
+    try:
+        return ClaimsFile.model_validate(source.data)
+    except ValidationError as error:
+        raise SpecError(explain(error, source, ClaimsFile)) from None
+
+
 def parse(source: Source) -> Spec:
     """Return the spec in `source`; raise SpecError with all its schema errors at once."""
+    if isinstance(source.data, dict) and "spec" in source.data and "layers" not in source.data:
+        message = (
+            f"these are claims about {format_value(source.data['spec'])}, not a network: `archspec check` tests them"
+        )
+        raise SpecError([source.error("claims-file", message, ("spec",), key=True)])
     parser = Parser(source, MAX_LAYERS)
     rows, blocks = parser.spec()
     data = source.data
@@ -162,12 +190,12 @@ def parse(source: Source) -> Spec:
     errors += parser.errors
     if errors:
         raise SpecError(errors)
-    if errors := [*_claims(spec, source), *check_images(spec.training, spec.input, source)]:
+    if errors := [*claim_errors(spec, source), *check_images(spec.training, spec.input, source)]:
         raise SpecError(errors)
     return spec
 
 
-def _claims(spec: Spec, source: Source) -> Iterator[Diagnostic]:
+def claim_errors(spec: Spec, source: Source) -> Iterator[Diagnostic]:
     """Yield the errors of claims without a subject, with several, or about an unknown layer.
 
     Layers in blocks are not known before shapes are: see archspec.graph.build.

@@ -216,6 +216,10 @@ def spec_path(source: Source) -> str:
 
 
 def spec_hash(source: Source) -> str:
-    """Return the SHA-256 of a spec's content: comments, order of keys and line ends do not change it."""
-    content = json.dumps(source.data, sort_keys=True, ensure_ascii=True)
+    """Return the SHA-256 of a spec's network and recipe.
+
+    Claims, comments, the order of keys and line ends do not change it.
+    """
+    network = {key: value for key, value in source.data.items() if key != "claims"}
+    content = json.dumps(network, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, SPECS, archspec_command, network
+from helpers import CLAIMS, ROOT, SPECS, archspec_command, network
 
 import archspec
 from archspec.analysis import claims
@@ -19,6 +19,49 @@ def test_every_claim_of_the_specs_here_holds(path: Path) -> None:
     graph = archspec.load(path)
 
     assert list(claims.errors(graph, verdicts(graph))) == []
+
+
+@pytest.mark.parametrize("path", CLAIMS, ids=lambda path: path.stem)
+def test_every_claim_of_the_files_of_claims_holds(path: Path) -> None:
+    """The claims of a file of their own are tested like those of the spec that they are about."""
+    checked = archspec.check(path)
+
+    assert checked.ok, checked.diagnostics
+    assert len(checked.claims) > 20
+
+
+def test_a_file_of_claims_is_checked_with_its_own_places(tmp_path: Path) -> None:
+    """A false claim, an unknown layer and a missing spec are errors at their places in the file of claims.
+
+    The convolution has 8 x (3 x 9 + 1) = 224 parameters.
+    """
+    head = "archspec: 1\nname: net\ninput: {channels: 3, height: 9, width: 9}\n"
+    (tmp_path / "net.yaml").write_text(head + "layers: [{name: c, op: conv2d, out_channels: 8, kernel_size: 3}]\n")
+    path = tmp_path / "net.claims.yaml"
+
+    def check(text: str) -> str:
+        path.write_text(f"archspec: 1\n{text}\n")
+        return archspec_command("check", path).stderr
+
+    assert "net.claims.yaml" not in check("spec: net.yaml\nclaims: [{params: 224}]")
+    assert "net.claims.yaml:3:19: error[false-claim]: params is 224, not 225" in check(
+        "spec: net.yaml\nclaims: [{params: 225}]"
+    )
+    assert "net.claims.yaml:3:18: error[unknown-layer]: no layer 'd'" in check(
+        "spec: net.yaml\nclaims: [{layer: d, params: 224}]"
+    )
+    assert "net.claims.yaml:2:7: error[unknown-spec]: cannot read nt.yaml" in check(
+        "spec: nt.yaml\nclaims: [{params: 224}]"
+    )
+    assert "error[wrong-value]" in check("spec: ../net.yaml\nclaims: [{params: 224}]")
+    assert "error[missing-key]" in check("spec: net.yaml")
+    assert "error[wrong-value]" in check("spec: net.yaml\nclaims: []")
+
+    check("spec: net.yaml\nclaims: [{params: 225}]")
+    assert archspec_command("check", tmp_path).returncode == 1
+    assert archspec_command("generate", tmp_path, "--target", "numpy", "--out", tmp_path / "out").returncode == 0
+    run = archspec_command("generate", path, "--out", tmp_path / "out")
+    assert (run.returncode, "error[claims-file]" in run.stderr) == (1, True)
 
 
 # A number, whether the source says "about", and its tolerance: one unit of the last significant digit.
@@ -117,7 +160,7 @@ def test_every_collected_number_is_cited() -> None:
     shared = ROOT.parent / "shared" / "facts" / "claims.json"
     if not shared.is_file():
         pytest.skip("the collected statements are not part of the repository")
-    texts = "".join(path.read_text() for path in SPECS) + (ROOT / "specs" / "README.md").read_text()
+    texts = "".join(path.read_text() for path in (*SPECS, *CLAIMS)) + (ROOT / "specs" / "README.md").read_text()
     statements = json.loads(shared.read_text())
     missing = [s["id"] for s in statements if any(c.isdigit() for c in s["claim"]) and s["id"] not in texts]
     # Conv2D in a line of code
