@@ -2,7 +2,7 @@
 
 python scripts/verify_zoo.py                  # structure, outputs, gradients and training mode, in float64
 python scripts/verify_zoo.py --whole          # all checks, in float64 and float32
-python scripts/verify_zoo.py --only resnet    # specs whose names begin so; rows of the others stay
+python scripts/verify_zoo.py --only resnet --only vgg  # specs whose names begin so; rows of the others stay
 python scripts/verify_zoo.py --target torch --target keras-jax
 """
 
@@ -24,7 +24,7 @@ PAGE = ROOT / "docs" / "zoo.md"
 RECORD = ROOT / "docs" / "zoo.json"
 HEAD = """# The zoo
 
-What `make verify-zoo` measured: the networks of [specs/](../specs/README.md), the generated programs of two targets
+What `make verify-zoo` measured: the networks of [specs/](../specs/README.md), the generated programs of several targets
 on the same weights and data. Differences are relative to each tensor's largest magnitude, in float64, the largest of
 all layers and parameters; `training-mode` has outputs, gradients and running statistics of networks with batch
 normalization.
@@ -81,16 +81,19 @@ def main() -> None:
     """Verify, and write the page after every network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--whole", action="store_true")
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--target", action="append")
     options = parser.parse_args()
     targets = tuple(options.target or ("torch", "keras"))
     rows: dict[str, dict[str, Any]] = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     failed = []
-    paths = [path for path in spec_paths([ROOT / "specs"]) if path.stem.startswith(options.only)]
+    only = tuple(options.only) or ("",)
+    paths = [path for path in spec_paths([ROOT / "specs"]) if path.stem.startswith(only)]
     for path in sorted(paths, key=lambda path: archspec.check(path).totals.macs):
-        key = f"{path.stem}:{'+'.join(targets)}"
-        row = rows[key] = verify(path, targets, options.whole)
+        row = verify(path, targets, options.whole)
+        covered = [k for k, old in rows.items() if k.split(":")[0] == path.stem and set(old["targets"]) <= set(targets)]
+        rows = {key: old for key, old in rows.items() if key not in covered}
+        rows[f"{path.stem}:{'+'.join(targets)}"] = row
         print(
             f"{path.stem}: {'agrees' if row['agrees'] else row['first'] or row['failures']}, {row['seconds']} s",
             flush=True,
