@@ -23,7 +23,7 @@ lint: .venv/all
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/mypy --strict --config-file= --ignore-missing-imports --exclude engine generated/alexnet/pytorch
+	$(BIN)/python scripts/lint_generated.py
 	$(BIN)/python scripts/golden.py --check
 
 verify-zoo: .venv/all

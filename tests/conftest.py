@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,14 @@ from helpers.verification import CachedWorkers
 from hypothesis import settings
 
 from archspec.verification import Workers
+
+# Two tests run at once, each with processes of its own: threads that wait do not spin, TensorFlow has one, and XLA's
+# compiler is the quickest. PyTorch keeps its threads: with one, 2.14.1 corrupts memory in the backward pass of
+# nn.Conv2d(4, 6, 1, stride=2) on channels-last images.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 
 # A slow machine is no failure, and a run can be repeated.
 settings.register_profile("archspec", deadline=None, derandomize=True)
