@@ -3,6 +3,7 @@
     python benchmarks/check.py            # AlexNet: archspec, the bare imports, torchinfo and fvcore in turn
     python benchmarks/check.py --scale    # 1,000 and 10,000 pairs of a convolution and a ReLU
     python benchmarks/check.py --report   # every rendering of a report, and the drawing, beside check
+    python benchmarks/check.py --blocks   # ResNet-152 beside AlexNet, and beside itself written without blocks
 
 Each command runs in turn with the others, several rounds, after one that is not counted; medians, and ratios within
 this run. Needs the extra `bench` for the peers; those that are not installed are left out.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import statistics
 import subprocess
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPORTS = "import yaml, pydantic, typer, rich"
@@ -67,11 +70,40 @@ def pairs(count: int, folder: Path) -> Path:
     return path
 
 
+def flat(name: str, folder: Path) -> Path:
+    """Write a spec of specs/ without its blocks: a row for each layer."""
+    import archspec
+
+    graph = archspec.load(ROOT / "specs" / f"{name}.yaml")
+    lines, above = "", graph.input
+    for node in graph.nodes:
+        row: dict[str, Any] = {"name": node.name.replace(".", "_"), "op": node.op.op}
+        if node.inputs != (above,):
+            row["from"] = [read.name.replace(".", "_") for read in node.inputs]
+        given = node.op.model_dump(exclude_unset=True, exclude={*row, "from_", "allow", "init"})
+        row |= {key: one_number(value) for key, value in given.items()}
+        lines += f"  - {json.dumps(row)}\n".replace('"', "")
+        above = node
+    path = folder / f"{name}_flat.yaml"
+    size = dict(zip(("channels", "height", "width"), graph.input.output_shape, strict=True))
+    path.write_text(f"archspec: 1\nname: {name}\ninput: {json.dumps(size)}\nlayers:\n{lines}", encoding="utf-8")
+    assert archspec.check(path).totals == archspec.check(graph).totals
+    return path
+
+
+def one_number(value: Any) -> Any:
+    """Return the number that stands for all sides, as a person writes it."""
+    while isinstance(value, tuple):
+        (value,) = set(value)
+    return value
+
+
 def main() -> None:
     """Run the benchmark that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--blocks", action="store_true")
     parser.add_argument("--rounds", type=int, default=9)
     arguments = parser.parse_args()
     check = [str(Path(sys.executable).parent / "archspec"), "check"]
@@ -79,6 +111,13 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             sizes = (1_000, 10_000)
             race({f"{n:,} pairs": [*check, str(pairs(n, Path(folder)))] for n in sizes}, arguments.rounds)
+        return
+    if arguments.blocks:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = {"AlexNet": ROOT / "specs/alexnet.yaml", "ResNet-152": ROOT / "specs/resnet152.yaml"}
+            paths["ResNet-152 without blocks"] = flat("resnet152", Path(folder))
+            commands = {name: [*check, str(path), "-q"] for name, path in paths.items()}
+            race(commands, arguments.rounds)
         return
     if arguments.report:
         alexnet = str(ROOT / "specs/alexnet.yaml")

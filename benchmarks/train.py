@@ -2,6 +2,7 @@
 
     python benchmarks/train.py torch     # steps and forward passes of 32, PyTorch
     python benchmarks/train.py keras     # the same, Keras on TensorFlow
+    python benchmarks/train.py zoo       # a step of ResNet-50 and MobileNetV2 beside torchvision and keras.applications
     python benchmarks/train.py wait      # how long the model waits for its images
     python benchmarks/train.py memory    # peak of a training step, beside what report predicts
 
@@ -238,6 +239,73 @@ def of_keras() -> None:
     )
 
 
+ZOO = {"resnet50": "ResNet50", "mobilenet_v2": "MobileNetV2"}  # the generated class, and keras.applications' function
+
+
+def zoo() -> None:
+    """Print the seconds of a training step of the model alone, batch 8, a process for each framework."""
+    for framework in ("torch", "keras"):
+        subprocess.run([sys.executable, __file__, f"zoo-{framework}"], check=True)
+
+
+def zoo_of_torch() -> None:
+    """Generated models beside torchvision's, in the same loop."""
+    import torch
+    import torchvision
+
+    images, labels = torch.randn(8, 3, 224, 224), torch.randint(0, 1000, (8,))
+
+    def step_of(model: Any) -> Callable[[], None]:
+        optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+
+        def step() -> None:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+
+        return step
+
+    for name, function in ZOO.items():
+        models = {"generated": getattr(program(name, "torch")("model"), function)}
+        models["torchvision"] = getattr(torchvision.models, name)
+        in_turn(f"{name}, batch 8, PyTorch", {peer: step_of(make()) for peer, make in models.items()})
+
+
+def zoo_of_keras() -> None:
+    """Generated models beside keras.applications', in train_on_batch."""
+    os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
+    import keras
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    images, labels = random.standard_normal((8, 224, 224, 3), np.float32), random.integers(0, 1000, 8)
+
+    def step_of(model: Any) -> Callable[[], Any]:
+        model.compile(keras.optimizers.SGD(0.01, 0.9), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        return lambda: model.train_on_batch(images, labels)
+
+    for name, function in ZOO.items():
+        generated = getattr(program(name, "keras")("model"), function)()
+        published = getattr(keras.applications, function)(weights=None, classifier_activation=None)
+        steps = {"generated": step_of(generated), "keras.applications": step_of(published)}
+        in_turn(f"{name}, batch 8, Keras on TensorFlow", steps)
+
+
+def in_turn(title: str, steps: dict[str, Callable[[], Any]], rounds: int = 12) -> None:
+    """Print the median seconds of each step, taken in turn, and its throughput relative to the last one's."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(rounds + 2):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            if turn > 1:
+                seconds[name].append(time.perf_counter() - start)
+    *_, base = (median(found) for found in seconds.values())
+    print(f"\n{title:<44}{'step s':>9}{'throughput of':>15}")
+    for name, found in seconds.items():
+        print(f"{name:<44}{median(found):>9.3f}{base / median(found):>14.2f}x", flush=True)
+
+
 def wait() -> None:
     """Train alexnet_tiny for an epoch of noise, and alexnet for a few batches of JPEGs; print what the model waits."""
     script = """
@@ -330,9 +398,13 @@ for _ in range(3):
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
     print(f"{'network':<24}{'batch':>6}{'predicted MB':>14}{'measured MB':>13}{'ratio':>8}")
-    for name, size in (("alexnet", 227), ("alexnet_torchvision", 224), ("alexnet_tiny", 32)):
+    networks: dict[str, tuple[int, ...]] = {"alexnet": (32, 128), "alexnet_torchvision": (32, 128)}
+    networks |= {"alexnet_tiny": (64, 512)}
+    networks |= dict.fromkeys(("resnet50", "mobilenet_v2", "densenet121", "shufflenet_v2", "googlenet"), (16, 32))
+    for name, batches in networks.items():
         graph = load(ROOT / "specs" / f"{name}.yaml")
-        for batch in (32, 128) if name != "alexnet_tiny" else (64, 512):
+        size = graph.input.output_shape[1]
+        for batch in batches:
             program(name, "torch")
             words = [sys.executable, "-c", script, sys.path[0], str(batch), str(size)]
             done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -342,7 +414,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 
 
 if __name__ == "__main__":
-    parts = {"torch": of_torch, "keras": of_keras, "wait": wait, "memory": memory}
+    parts: dict[str, Callable[[], None]] = {"zoo-torch": zoo_of_torch, "zoo-keras": zoo_of_keras}
+    parts |= {"torch": of_torch, "keras": of_keras, "zoo": zoo, "wait": wait, "memory": memory}
     if sys.argv[1:] == [] or sys.argv[1] not in parts:
         sys.exit(__doc__)
     parts[sys.argv[1]]()
