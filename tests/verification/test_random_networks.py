@@ -17,7 +17,7 @@ from archspec.language.source import Source, SpecError
 from archspec.verification import CHECKS, QUICK, Workers, verify
 
 # `ARCHSPEC_NETWORKS=5000 pytest tests/verification/test_random_networks.py -k agree` draws as many, others in each run.
-COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "60"))
+COUNT = int(os.environ.get("ARCHSPEC_NETWORKS", "40"))
 PARTS = 4  # so that a failure ends a quarter of them
 
 
