@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from archspec.language.aliases import op_hint
-from archspec.language.errors import explain, layer_head
+from archspec.language.errors import explain, layer_head, row_loc
 from archspec.language.expressions import Expression, ExpressionError
 from archspec.language.expressions import parse as parse_expression
 from archspec.language.names import class_name
@@ -238,7 +238,8 @@ class Parser:
         rest = {key: value for key, value in raw.items() if key not in ("repeat", "first", "when")}
         if attributes is not None and "name" not in raw:
             rest["name"] = "unnamed"
-        use = self._use(rest, loc, attributes, repeated="repeat" in raw)
+        given = {} if attributes is None and "repeat" in raw else attributes  # which has `index`
+        use = self._use(rest, loc, given, repeated="repeat" in raw)
         first = None
         head = layer_head(self.source.data, loc)
         if "first" in raw:
@@ -255,7 +256,7 @@ class Parser:
                 kept = rest
                 if "op" in changes and changes["op"] != rest.get("op"):
                     kept = self._shared(rest, changes["op"])
-                first = self._use({**kept, **changes}, loc, attributes, places, repeated=True)
+                first = self._use({**kept, **changes}, loc, given, places, repeated=True)
         repeat = self._repeat(raw["repeat"], loc, head, attributes) if "repeat" in raw else None
         when: Expression | bool | None = None
         if "when" in raw:
@@ -423,13 +424,13 @@ class Parser:
                 yield inner, self._expression(value, loc, attributes, repeated=repeated) or _FAULTY
 
     def _expression(self, text: str, loc: Loc, attributes: Mapping[str, Any], *, repeated: bool) -> Expression | None:
-        head = layer_head(self.source.data, loc[:4])
+        head = layer_head(self.source.data, row_loc(loc) or loc[:4])
         try:
             expression = parse_expression(text)
         except ExpressionError as fault:
             self.errors.append(self.source.error_inside(fault.code, f"{head}{fault}", loc, fault.offset, fault.width))
             return None
-        known = [*attributes, "in_channels", *(["index"] if repeated else [])]
+        known = [*attributes, *(["in_channels"] if loc[0] == "blocks" else []), *(["index"] if repeated else [])]
         for name in sorted(expression.names - set(known)):
             offset = re.search(rf"\b{name}\b", text)
             hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"

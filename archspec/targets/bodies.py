@@ -54,6 +54,11 @@ class Run:
         return self.count is None or self.count == 1
 
     @property
+    def index(self) -> int | str:
+        """The number of a repeated row: one, or the variable `i`."""
+        return self.start if self.single and isinstance(self.start, int) else "i"
+
+    @property
     def end(self) -> int | Code:
         """The number after the last one's."""
         if isinstance(self.count, int) and isinstance(self.start, int):
@@ -71,8 +76,8 @@ class Run:
                 assert self.channels is not None
                 number = self.channels.number
                 found[name] = Code(self.channels) if number is None else number
-            elif name in self.use.expressions and self.view.body.block:
-                found[name] = Code(_indexed(self.use.expressions[name][()]))
+            elif name in self.use.expressions:
+                found[name] = Code(_indexed(self.use.expressions[name][()], self.index))
             else:
                 value = self.use.values.get(name, default)
                 value = tuple(value) if isinstance(value, list) else value
@@ -96,9 +101,9 @@ class Run:
         return any("i" in parse(value).names for value in self.arguments.values() if isinstance(value, Code))
 
 
-def _indexed(expression: Expression) -> str:
-    """Return an expression's text in which the number of a repeated row is `i`."""
-    return re.sub(r"\bindex\b", "i", expression.text)
+def _indexed(expression: Expression, number: int | str) -> str:
+    """Return an expression's text with the number of a repeated row: one, or the variable `i`."""
+    return re.sub(r"\bindex\b", str(number), expression.text)
 
 
 class RowView:
@@ -205,9 +210,11 @@ class RowView:
             return None
         values: dict[str, Poly] = {"in_channels": channels} if channels is not None else {}
         for name, default in (run.callee.block.attributes if run.callee.block else {}).items():
-            if name in run.use.expressions and self.body.block:
+            if name in run.use.expressions:
                 try:
-                    values[name] = from_expression(run.use.expressions[name][()]).substitute({"index": Poly.of("i")})
+                    values[name] = from_expression(run.use.expressions[name][()]).substitute(
+                        {"index": Poly.of(run.index)}
+                    )
                 except NotPolynomialError:
                     continue
             else:

@@ -82,6 +82,7 @@ class ModelView:
     def decisions(self, layer: LayerView) -> Iterator[Any]:
         """Yield all that the code of a layer depends on; raise SplitError where instances differ."""
         node = layer.node
+        yield layer.every(lambda node: node.op.op)
         for field in type(node.op).model_fields:
             if field not in Op.model_fields and field not in ("init", "padding"):
                 yield getattr(layer.op, field)
@@ -164,8 +165,10 @@ class ModelView:
 
     @property
     def norms(self) -> list[LayerView]:
-        """The layers whose parameters or buffers are a norm's."""
-        return [layer for layer in self.layers if layer.node.params and layer.node.op.normalizes]  # type: ignore[union-attr]
+        """The layers with a scale or shift of each channel, or statistics."""
+        return [
+            layer for layer in self.layers if any(p.role not in ("kernel", "bias") for p in layer.node.params.values())
+        ]
 
     @property
     def has_weights(self) -> bool:

@@ -219,6 +219,24 @@ def test_index_is_the_number_in_a_repeated_row() -> None:
     assert [node.output_shape[0] for node in graph.nodes] == [4, 6, 8]
 
 
+def test_index_is_known_in_a_repeated_row_of_the_network() -> None:
+    """Of the names in expressions, the rows of the network itself have `index`, where they are repeated."""
+    unit = "  unit:\n    attributes: {width: required}\n    layers:\n      - {op: conv2d, out_channels: width, kernel_size: 1}"
+    graph = net(unit, "  - {name: u, op: unit, width: 4 + 2 * index, repeat: 3}")
+    assert [node.output_shape[0] for node in graph.nodes] == [4, 6, 8]
+
+    for row, message in (
+        (
+            "{name: u, op: unit, width: 4 + in_channels, repeat: 2}",
+            ":36: error.unknown-attribute.: u: no attribute 'in_ch",
+        ),
+        ("{name: u, op: unit, width: 4 + index}", "error.wrong-value.: u: width must be a number"),
+        ("{name: u, op: unit, width: 4, repeat: 1 + index}", "repeat must be a positive whole number"),
+    ):
+        with pytest.raises(archspec.SpecError, match=message):
+            net(unit, f"  - {row}")
+
+
 def test_a_block_may_have_several_inputs() -> None:
     """`inputs` names what the block reads, in the order of `from`."""
     graph = net(
