@@ -22,7 +22,10 @@ OUT = ROOT / "generated"
 WHOLE = "alexnet"
 SPECS = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if not path.name.endswith(CLAIMS_SUFFIX)]
 FAMILY = ("alexnet", "caffenet", "lenet")  # the beginnings of the names
-OTHERS = ("vgg16", "googlenet", "resnet50", "densenet121", "mobilenet_v2")
+OTHERS = (
+    *("vgg16", "googlenet", "resnet50", "densenet121", "mobilenet_v2"),
+    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny"),
+)
 
 
 def golden_files() -> dict[Path, str]:
@@ -47,6 +50,7 @@ FAMILIES = {
     "Inception": ("googlenet", "inception", "xception"),
     "ResNet and its relatives": ("resn", "wide", "se_", "preact", "cifar_resnet", "densenet", "regnet"),
     "Small and fast": ("squeezenet", "mobilenet", "shufflenet", "mnasnet"),
+    "EfficientNet and ConvNeXt": ("efficientnet", "convnext"),
     "To start from": ("mlp", "cifar_cnn"),
 }
 TABLES = re.compile("(<!-- tables:[^\n]*-->\n).*(<!-- end of tables -->)", re.S)

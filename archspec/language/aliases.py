@@ -31,13 +31,18 @@ _OPS = {
     **dict.fromkeys(("multiply", "product"), "write `op: mul`"),
     **dict.fromkeys(("shuffle", "channelshuffle2d", "shufflechannel"), "write `op: channel_shuffle`"),
     **dict.fromkeys(("rectifier", "activation"), "write `op: relu`"),
+    "swish": "write `op: silu`",
+    **dict.fromkeys(("droppath", "survivalprobability"), "write `op: stochastic_depth`"),
+    **dict.fromkeys(("layernormalization", "layernorm2d"), "write `op: layer_norm`"),
+    **dict.fromkeys(("hardsilu", "hswish"), "write `op: hardswish`"),
+    "hsigmoid": "write `op: hardsigmoid`",
     **dict.fromkeys(("identity", "noop"), "leave it out: other layers can read the one above"),
     **dict.fromkeys(
         ("separableconv2d", "separableconv"),
         "write two layers: a conv2d with `groups` equal to its input channels, and a conv2d of kernel_size 1",
     ),
     **dict.fromkeys(
-        "layernorm instancenorm instancenorm2d gelu silu swish mish hardswish hardsigmoid prelu selu "
+        "instancenorm instancenorm2d prelu selu "
         "convtranspose2d upsample upsampling2d multiheadattention embedding lstm gru".split(),
         _NOT_YET,
     ),

@@ -131,6 +131,17 @@ class LayerView:
         return shape
 
     @property
+    def rank(self) -> int:
+        """The number of axes of its first input, without the batch."""
+        rank: int = self.every(lambda node: len(node.input_shapes[0]))
+        return rank
+
+    @property
+    def reads_maps(self) -> bool:
+        """Whether its first input is feature maps."""
+        return self.rank == 3
+
+    @property
     def in_channels(self) -> int | Code:
         """The channels or features of its first input."""
         channels = self.row.input_channels(0, self.number)

@@ -171,7 +171,7 @@ class Inputs:
         """Write uniform random numbers for the random layers."""
         import numpy as np
 
-        drawn = {n: self._random.random((self.batch, *n.output_shape), np.float32) for n in self.random_layers}
+        drawn = {n: self._random.random((self.batch, *draws(n)), np.float32) for n in self.random_layers}
         save_masks(drawn, self._flattened, self.workdir / "masks")
 
     def write_many(self) -> None:
@@ -179,7 +179,7 @@ class Inputs:
         import numpy as np
 
         nodes = self.random_layers
-        fewest = min(prod(node.output_shape) for node in nodes)
+        fewest = min(prod(draws(node)) for node in nodes)
         work = max(1, sum(node.macs for node in self.graph.nodes))
         repeats = max(1, min(ENOUGH // (fewest * self.batch), WORK // (work * self.batch), 256))
         images = np.load(self._path("inputs", last=False))
@@ -220,6 +220,12 @@ class Inputs:
         classes, *positions = self.graph.output.output_shape
         labels = self._random.integers(0, classes, (*size, *positions))
         np.save(self.workdir / f"{name}.npy", labels)
+
+
+def draws(node: Node) -> tuple[int, ...]:
+    """Return the shape of the random numbers that a layer draws for one sample: its output's, or one number."""
+    shape = node.output_shape
+    return (1,) * len(shape) if getattr(node.op, "draws_samples", False) else shape
 
 
 def save_masks(drawn: dict[Node, NDArray[np.float32]], flattened: dict[Node, tuple[int, ...]], stem: Path) -> None:

@@ -18,7 +18,7 @@ from archspec.language.names import class_name
 from archspec.language.recipe import ReduceOnPlateau
 from archspec.targets import files, target_of
 from archspec.verification import canonical_weights
-from archspec.verification.inputs import save_masks
+from archspec.verification.inputs import draws, save_masks
 from archspec.verification.processes import Workers
 from archspec.verification.tensors import distance
 
@@ -285,7 +285,7 @@ class _Session:
         chunk = {key: f"{stem}.{key}.npy" for key in ("images", "labels")}
         images = min(self._counts[0] - first * self._size, count * self._size)
         random = np.random.default_rng((self._seed, epoch, first))
-        drawn = {node: random.random((images, *node.output_shape), np.float32) for node in self._dropouts}
+        drawn = {node: random.random((images, *draws(node)), np.float32) for node in self._dropouts}
         if drawn:
             save_masks(drawn, self._flattened, stem)
         return {**chunk, "first": f"{stem}-first.npz", "last": f"{stem}-last.npz"}

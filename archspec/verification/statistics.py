@@ -57,15 +57,24 @@ def drawn_from(values: Array, rule: Distribution) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def drops(inputs: Array, outputs: Array, p: float) -> tuple[float, str]:
+def drops(inputs: Array, outputs: Array, p: float, *, whole: bool = False) -> tuple[float, str]:
     """Return the distance of the fraction of dropped values from `p` in standard errors, and any other fault.
 
-    `inputs` and `outputs` are those of a dropout layer in training mode: each value is dropped to 0, or scaled by
-    1 / (1 - p).
+    `inputs` and `outputs` are those of a dropout layer in training mode: each value, or each `whole` sample, is dropped
+    to 0, or scaled by 1 / (1 - p).
     """
     import numpy as np
 
     seen = inputs != 0
+    if whole:
+        inputs, outputs = (values.reshape(len(values), -1) for values in (inputs, outputs))
+        seen = inputs != 0
+        zero = (outputs == 0) & seen
+        if (zero.any(axis=1) & (zero != seen).any(axis=1)).any():
+            return float("inf"), "single values are dropped, not whole samples"
+        largest = abs(inputs).argmax(axis=1)[:, None]  # stands for its sample
+        inputs, outputs = (np.take_along_axis(values, largest, 1) for values in (inputs, outputs))
+        seen = inputs != 0
     count = int(seen.sum())
     if count == 0:
         return 0.0, ZEROS
@@ -80,6 +89,6 @@ def drops(inputs: Array, outputs: Array, p: float) -> tuple[float, str]:
     share = float(dropped.sum()) / count
     sigmas = abs(share - p) / sqrt(p * (1 - p) / count)
     both = seen[:-1] & seen[1:]
-    if both.sum() >= 30 and dropped.any() and (dropped[:-1] == dropped[1:])[both].all():
+    if not whole and both.sum() >= 30 and dropped.any() and (dropped[:-1] == dropped[1:])[both].all():
         return float("inf"), "the same values are dropped in every sample"
     return sigmas, ""

@@ -114,7 +114,8 @@ def _outputs(network: Any, batch: Any, layers: list[str]) -> tuple[dict[str, Any
 def _dropouts(network: Any) -> dict[str, Any]:
     from torch import nn
 
-    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
+    depth = getattr(sys.modules.get("torchvision.ops"), "StochasticDepth", nn.Dropout)  # if the model has imported it
+    return {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout | depth)}
 
 
 def _state(network: Any) -> dict[str, Any]:
@@ -140,6 +141,7 @@ def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator
     from torch.nn import functional
 
     undrawn.update(uniform)
+    vision = sys.modules.get("torchvision.ops.stochastic_depth")  # if the model has imported it
     running = [""]
 
     def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
@@ -154,13 +156,21 @@ def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator
 
         return hook
 
+    def stochastic_depth(input: Any, p: float, mode: str, training: bool = True) -> Any:
+        return dropout(input, p, training and p > 0)
+
     hooks = [module.register_forward_pre_hook(enter(name)) for name, module in network.named_modules()]
-    original = functional.dropout
-    functional.dropout = dropout
+    replaced: list[tuple[Any, str, Any]] = [(functional, "dropout", dropout)]
+    if vision:
+        replaced.append((vision, "stochastic_depth", stochastic_depth))
+    originals = [getattr(module, name) for module, name, _ in replaced]
+    for module, name, function in replaced:
+        setattr(module, name, function)
     try:
         yield
     finally:
-        functional.dropout = original
+        for (module, name, _), original in zip(replaced, originals, strict=True):
+            setattr(module, name, original)
         for handle in hooks:
             handle.remove()
 

@@ -109,6 +109,30 @@ PRINTED = {
         "calflops": 3_177_958_304,
         "FlopCounterMode": 3_165_343_744,
     },
+    "efficientnet_b0": {
+        "fvcore": 401_659_392,
+        "thop": 415_145_024,
+        "torchinfo": 385_867_108,
+        "ptflops": 410_196_896,
+        "calflops": 793_641_400,
+        "FlopCounterMode": 771_629_504,
+    },
+    "mobilenet_v3_large": {
+        "fvcore": 226_033_824,
+        "thop": 234_838_456,
+        "torchinfo": 216_621_520,
+        "ptflops": 231_320_472,
+        "calflops": 444_948_112,
+        "FlopCounterMode": 433_179_520,
+    },
+    "convnext_tiny": {
+        "fvcore": 4_470_437_376,
+        "thop": 4_455_569_664,
+        "torchinfo": 4_468_989_832,
+        "ptflops": 4_486_202_344,
+        "calflops": 8_947_983_360,
+        "FlopCounterMode": 8_911_062_528,
+    },
 }
 
 
@@ -135,7 +159,10 @@ def test_every_convention_has_an_integer_of_its_tool() -> None:
         "mobilenet_v2",
         *(
             pytest.param(name, marks=pytest.mark.slow)
-            for name in ("alexnet_ungrouped", "alexnet_torchvision", "resnet50", "densenet121", "googlenet")
+            for name in (
+                *("alexnet_ungrouped", "alexnet_torchvision", "resnet50", "densenet121", "googlenet"),
+                *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny"),
+            )
         ),
     ],
 )

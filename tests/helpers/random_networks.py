@@ -61,6 +61,8 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             + ["relu", "sigmoid", "tanh", "softmax", "dropout", "flatten"]
             + ["batch_norm2d"] * 2
             + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels"]
+            + ["silu", "hardswish", "hardsigmoid", "mish", "softplus", "gelu"]
+            + ["layer_norm", "layer_scale", "stochastic_depth"]
         )
     )
     layer: dict[str, Any] = {"op": op}
@@ -96,6 +98,13 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
     elif op == "group_norm":
         layer |= {"num_groups": draw(st.sampled_from(divisors(channels))), "affine": draw(st.booleans())}
         layer |= {"eps": draw(st.sampled_from([1e-3, 0.1]))}
+    elif op == "layer_norm":
+        layer |= {"eps": draw(st.sampled_from([1e-3, 0.1])), "bias": draw(st.booleans())}
+        layer |= {"elementwise_affine": draw(st.booleans())}
+    elif op == "stochastic_depth":
+        layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5]))}
+    elif op == "gelu":
+        layer |= {"approximate": draw(st.sampled_from(["none", "tanh"]))}
     elif op == "leaky_relu":
         layer |= {"negative_slope": draw(st.sampled_from([0.01, 0.3]))}
     elif op == "elu":
@@ -182,7 +191,11 @@ def shape_of(shape: Shape, blocks: dict[str, Any], layers: list[dict[str, Any]],
 
 def on_vectors(draw: Draw, shape: Shape) -> dict[str, Any]:
     """Draw a layer on vectors."""
-    op = draw(st.sampled_from(["linear", "linear", "relu", "sigmoid", "tanh", "softmax", "dropout", "split"]))
+    op = draw(
+        st.sampled_from(
+            ["linear", "linear", "relu", "sigmoid", "tanh", "softmax", "dropout", "split", "layer_norm", "gelu"]
+        )
+    )
     layer: dict[str, Any] = {"op": op}
     if op == "linear":
         layer |= {"out_features": draw(st.integers(1, 12)), "bias": draw(st.booleans())}

@@ -64,6 +64,14 @@ ROWS = [
     ((3, 5, 4), "{op: leaky_relu}", (3, 5, 4), None, 0),
     ((3, 5, 4), "{op: elu}", (3, 5, 4), None, 0),
     ((3, 5, 4), "{op: mul, from: [a, b]}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: silu}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: layer_norm, elementwise_affine: false}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: stochastic_depth, p: 0.5}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: hardswish}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: hardsigmoid}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: softplus}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: mish}", (3, 5, 4), None, 0),
+    ((3, 5, 4), "{op: gelu, approximate: tanh}", (3, 5, 4), None, 0),
     ((6, 5, 4), "{op: channel_shuffle, groups: 3}", (6, 5, 4), None, 0),
     ((3, 5, 4), "{op: pad_channels, before: 2, after: 1}", (6, 5, 4), None, 0),
     ((7, 5, 4), "{op: split, sizes: [2, 5], index: 1}", (5, 5, 4), None, 0),
@@ -100,10 +108,21 @@ def test_parameters_and_buffers_of_norms() -> None:
     }
     assert {name: param.role for name, param in group.items()} == {"weight": "scale", "bias": "shift"}
 
+    layer = OPS["layer_norm"].model_validate({"op": "layer_norm", "name": "one"})
+    unshifted = layer.model_copy(update={"bias": False})
+    scale = OPS["layer_scale"].model_validate({"op": "layer_scale", "name": "one"})
+    assert {name: tuple(param) for name, param in layer.params((5, 2, 3)).items()} == {
+        "weight": ((5,), "scale"),
+        "bias": ((5,), "shift"),
+    }
+    assert layer.params((7,))["weight"].shape == (7,)
+    assert set(unshifted.params((5, 2, 3))) == set(scale.params((5, 2, 3))) == {"weight"}
+    assert scale.init.weight.value == 1e-6  # Touvron et al. 2021
+
 
 def test_every_op_has_a_row() -> None:
     """ROWS has every op."""
-    assert {yaml.safe_load(row[1])["op"] for row in ROWS} == set(OPS)
+    assert {yaml.safe_load(row[1])["op"] for row in ROWS} == set(OPS) - {"layer_scale"}  # it always has a parameter
 
 
 def test_same_padding_is_that_of_tensorflow() -> None:
@@ -141,6 +160,15 @@ OTHERS: dict[str, dict[str, Any]] = {
     "batch_norm2d": {"eps": 0.1, "momentum": 0.2, "affine": True, "init": {"weight": "zeros"}},
     "channel_shuffle": {"groups": 2},
     "elu": {"alpha": 0.3},
+    "gelu": {"approximate": "tanh"},
+    "layer_norm": {"eps": 0.1, "elementwise_affine": False, "bias": False, "init": {"weight": "zeros"}},
+    "layer_scale": {"init": {"weight": "zeros"}},
+    "stochastic_depth": {"p": 0.25},
+    "hardsigmoid": {},
+    "hardswish": {},
+    "mish": {},
+    "silu": {},
+    "softplus": {},
     "group_norm": {"num_groups": 2, "eps": 0.1, "affine": False, "init": {"weight": "zeros"}},
     "leaky_relu": {"negative_slope": 0.3},
     "mul": {},
@@ -202,6 +230,8 @@ FROM_WEIGHTS = {
     ("batch_norm2d", "init", "numpy"),
     ("batch_norm2d", "momentum", "numpy"),  # evaluation only
     ("group_norm", "init", "numpy"),
+    ("layer_norm", "init", "numpy"),
+    ("layer_scale", "init", "numpy"),
     ("conv2d", "init", "numpy"),
     ("conv2d", "kernel_size", "numpy"),
     ("conv2d", "out_channels", "numpy"),

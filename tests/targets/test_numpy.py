@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers import network
+from helpers import REGRESSIONS, SPECS, network
+from helpers.reduced import reduced
 from numpy.typing import NDArray
 
+import archspec
+from archspec.language.names import class_name
 from archspec.language.ops import OPS
 from archspec.targets import TARGETS, model_source
 from archspec.verification import canonical_weights
@@ -38,6 +42,32 @@ def params(layers: str) -> dict[str, Array]:
 def x() -> Array:
     """Feature maps of both signs, all different, with no two dimensions equal."""
     return np.random.default_rng(5).normal(size=(2, 6, 9, 7))
+
+
+BLOCKS = [path for path in (*SPECS, *REGRESSIONS) if not archspec.load(path).spec.is_flat]
+
+
+@pytest.mark.parametrize("path", BLOCKS, ids=lambda path: path.stem)
+def test_the_code_of_blocks_computes_what_the_layers_do(path: Path) -> None:
+    """A network's functions of blocks give the outputs of its layers written one by one, bit for bit.
+
+    Instances that share a function must not differ in more than its arguments: all targets would be wrong together.
+    """
+    graph = archspec.load(path)
+    if graph.input.output_shape[1] > 32:
+        graph = reduced(path, 75 if graph.input.output_shape[1] == 299 else 48)
+    weights = canonical_weights.for_forward_check(graph, 1)
+    x = np.random.default_rng(5).normal(size=(2, *graph.input.output_shape)).astype(np.float32)
+    outputs = []
+    for form in (graph, replace(graph, root=None)):
+        module: dict[str, Any] = {"__name__": "model"}
+        exec(compile(model_source(form, TARGETS["numpy"]), "model.py", "exec"), module)
+        with np.errstate(over="ignore"):  # without statistics of its own a deep network grows
+            outputs.append(module[class_name(graph.name)](x, weights))
+
+    assert set(outputs[0]) >= {node.name for node in graph.nodes}
+    for node in graph.nodes:
+        assert np.array_equal(outputs[0][node.name], outputs[1][node.name], equal_nan=True), node.name
 
 
 CONVS = list(itertools.product([1, 2, 3], [(1, 1), (2, 3)], [(0, 0), (2, 1)], [(1, 1), (2, 1)], [(3, 2)]))
@@ -206,6 +236,20 @@ NEW_OPS = {
     "{name: a, op: relu6}": lambda f, x, w: f.relu6(x),
     "{name: a, op: leaky_relu, negative_slope: 0.25}": lambda f, x, w: f.leaky_relu(x, 0.25),
     "{name: a, op: elu, alpha: 0.5}": lambda f, x, w: f.elu(x, 0.5),
+    "{name: a, op: silu}": lambda f, x, w: f.silu(x),
+    "{name: a, op: hardswish}": lambda f, x, w: f.hardswish(x),
+    "{name: a, op: hardsigmoid}": lambda f, x, w: f.hardsigmoid(x),
+    "{name: a, op: mish}": lambda f, x, w: f.mish(x),
+    "{name: a, op: softplus}": lambda f, x, w: f.softplus(x, threshold=100),
+    "{name: a, op: gelu}": lambda f, x, w: f.gelu(x),
+    "{name: a, op: gelu, approximate: tanh}": lambda f, x, w: f.gelu(x, approximate="tanh"),
+    "{name: a, op: layer_norm, eps: 0.01}": lambda f, x, w: f.layer_norm(
+        x.permute(0, 2, 3, 1), (6,), w["a.weight"], w["a.bias"], 0.01
+    ).permute(0, 3, 1, 2),
+    "{name: a, op: layer_norm, bias: false}": lambda f, x, w: f.layer_norm(
+        x.permute(0, 2, 3, 1), (6,), w["a.weight"]
+    ).permute(0, 3, 1, 2),
+    "{name: a, op: layer_scale}": lambda f, x, w: x * w["a.weight"][:, None, None],
     "{name: a, op: channel_shuffle, groups: 3}": lambda f, x, w: f.channel_shuffle(x, 3),
     "{name: a, op: pad_channels, before: 2, after: 1}": lambda f, x, w: f.pad(x, (0, 0, 0, 0, 2, 1)),
     "{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.split([1, 3, 2], dim=1)[1],
@@ -239,4 +283,4 @@ def test_every_op_is_tested_here() -> None:
     """A new op is compared with another definition of it in this file."""
     text = Path(__file__).read_text()
     tested = {op for op in OPS if f"op: {op}" in text} | {"max_pool2d", "avg_pool2d"}
-    assert set(OPS) - tested == {"dropout"}  # the identity in evaluation mode
+    assert set(OPS) - tested == {"dropout", "stochastic_depth"}  # the identity in evaluation mode

@@ -21,6 +21,7 @@ SLOW = (
     "mnasnet1_0",
     "regnet_x_400mf",
     "zfnet",
+    "efficientnet_v2_s",
 )
 FAMILIES = {
     "vgg11_bn": 32,
@@ -42,6 +43,10 @@ FAMILIES = {
     "mnasnet1_0": 32,
     "regnet_x_400mf": 32,
     "regnet_y_400mf": 32,
+    "mobilenet_v3_small": 32,
+    "efficientnet_b0": 32,
+    "efficientnet_v2_s": 32,
+    "convnext_tiny": 32,
 }
 
 

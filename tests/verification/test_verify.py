@@ -94,7 +94,7 @@ def test_each_op_agrees_in_all_targets(path: Path, workers: Workers) -> None:
     assert evidence.agrees, (evidence.first, evidence.failures)
     trains = any(node.trainable for node in evidence.graph.nodes)
     batches = any(node.op.op == "batch_norm2d" for node in evidence.graph.nodes)
-    drops = any(node.op.op == "dropout" for node in evidence.graph.nodes)
+    drops = any(node.op.random for node in evidence.graph.nodes)
     assert set(evidence.skipped) == (set() if trains else {"training", "init"}) | (set() if drops else {"dropout"}) | (
         set() if batches else {"training-mode"}
     )

@@ -101,6 +101,7 @@ class Op(BaseModel, ABC):
     channelwise: ClassVar[bool] = False  # each output channel depends on the same channel of the inputs only
     is_view: ClassVar[bool] = False  # the output shares its input's memory
     random: ClassVar[bool] = False  # draws random numbers in training
+    draws_samples: ClassVar[bool] = False  # one number for each sample, not for each value
     windowed: ClassVar[bool] = False  # slides a window: kernel_size, strides, dilation, explicit_padding
     pools: ClassVar[bool] = False  # reduces feature maps without parameters
     combines: ClassVar[bool] = False  # combines or selects tensors: an expression in code, not a layer

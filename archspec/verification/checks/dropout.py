@@ -76,7 +76,8 @@ def _own_draws(target: str, node: Node, arrays: Arrays) -> Iterator[Comparison]:
         yield of("draw", NAN, statistics.SIGMAS, "is missing")
         return
     inputs, outputs, before, after = (arrays[key] for key in keys)
-    sigmas, problem = statistics.drops(inputs, outputs, node.op.p)  # type: ignore[union-attr]
+    op: Any = node.op
+    sigmas, problem = statistics.drops(inputs, outputs, op.p, whole=op.draws_samples)
     all_zero = problem == statistics.ZEROS
     problem = "" if all_zero else problem
     value = NAN if problem else sigmas
