@@ -89,6 +89,8 @@ CONVENTIONS = {
                 "avg_pool2d.out": 1,
                 "batch_norm2d.in": 2,
                 "batch_norm2d.scaled": 2,
+                "layer_norm.vector_in": 2,
+                "layer_norm.vector_scaled": 2,
             },
             "MACs; average pools as a divide, adaptive ones as adds too; 4 for every input of batch normalization, as "
             "in training (thop 0.1.1)",
@@ -119,6 +121,7 @@ CONVENTIONS = {
                 "silu.in": 1,
                 "hardsigmoid.in": 1,
                 "gelu.in": 2,
+                "layer_norm.vector_in": 1,
                 "max_pool2d.in": 2,
                 "avg_pool2d.in": 2,
                 "adaptive_avg_pool2d.in": 2,

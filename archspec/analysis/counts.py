@@ -43,6 +43,8 @@ def activation_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
 NODE_KINDS = {
     "in": "input elements",
     "out": "output elements",
+    "vector_in": "input elements of a layer that reads vectors",
+    "vector_scaled": "the same of a norm that scales and shifts them",
     "params": "trainable parameters",
     "scaled": "input elements that a norm scales and shifts",
     "weight_grad": "multiply-accumulates of the weights' gradient: as many as in the forward pass",
@@ -68,8 +70,12 @@ def counts(node: Node) -> Counts:
     if "bias" in node.params:
         found["bias_grad"] = prod(node.output_shape)
     found["params"] = params(node)
-    if found["params"] and getattr(node.op, "normalizes", False):
+    scales = found["params"] and getattr(node.op, "normalizes", False)
+    if scales:
         found["scaled"] = prod(node.input_shapes[0])
+    if len(node.output_shape) == 1:
+        found["vector_in"] = sum(shape[0] for shape in node.input_shapes if len(shape) == 1)
+        found["vector_scaled"] = found["vector_in"] if scales else 0
     return {**found, "in": sum(map(prod, node.input_shapes)), "out": prod(node.output_shape)}
 
 

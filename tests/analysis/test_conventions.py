@@ -181,6 +181,24 @@ def test_a_convention_gives_the_integer_that_its_tool_prints(name: str, tmp_path
     assert {tool: CONVENTIONS[tool].total(graph) for tool in printed} == printed
 
 
+@pytest.mark.parametrize(
+    ("layer", "printed"),
+    [
+        ("op: layer_norm", {"fvcore": 1800, "thop": 1440, "torchinfo": 720, "ptflops": 360, "calflops": 1800}),
+        ("op: layer_norm, elementwise_affine: false", {"fvcore": 1440, "thop": 720, "ptflops": 360, "calflops": 1440}),
+        ("op: gelu", {"ptflops": 720, "calflops": 360}),
+        ("op: layer_scale", {"torchinfo": 360}),
+    ],
+)
+def test_layers_of_vectors_count_as_the_tools_print(layer: str, printed: dict[str, int]) -> None:
+    """Of 360 values; the tools know nn.LayerNorm, which reads vectors, and not its subclass for maps."""
+    graph = network(f"{{name: flat, op: flatten}}\n{{name: one, {layer}}}", "{channels: 10, height: 6, width: 6}")
+    others = {"mac", "mac+bias", "flop", "training", "netscope", "convnet-burden", "darknet"}
+    found = {tool: c.total(graph) for tool, c in CONVENTIONS.items() if tool not in others}
+
+    assert {tool: count for tool, count in found.items() if count} == printed
+
+
 def test_counts_by_kind_of_a_small_network() -> None:
     """The counts of the forward and backward pass are those by hand."""
     graph = network(
