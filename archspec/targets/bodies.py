@@ -73,9 +73,12 @@ class Run:
         found: dict[str, Any] = {}
         for name, default in self.callee.parameters:
             if name == "in_channels":
-                assert self.channels is not None
-                number = self.channels.number
-                found[name] = Code(self.channels) if number is None else number
+                if self.channels is None:  # no formula: a number, if the instances have the same
+                    sizes = [item.values["in_channels"] for item in self.items if isinstance(item, Instance)]
+                    found[name] = uniform(sizes, self.view.instances)
+                else:
+                    number = self.channels.number
+                    found[name] = Code(self.channels) if number is None else number
             elif name in self.use.expressions:
                 found[name] = Code(_indexed(self.use.expressions[name][()], self.index))
             else:

@@ -83,6 +83,10 @@ class _Window:
     @property
     def symmetric(self) -> tuple[int, int] | None:
         (top, bottom), (left, right) = self.padding
+        if getattr(self.op, "pools", False) and any(
+            pad > size // 2 for pad, size in zip((top, left), self.op.kernel_size, strict=True)
+        ):
+            return None  # PyTorch pads pools by half of the kernel at most, however far it is dilated
         return (top, left) if (top, left) == (bottom, right) else None
 
     def _axes(self) -> Iterator[tuple[tuple[int, int], int, int, int, int, int]]:
