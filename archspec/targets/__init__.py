@@ -7,6 +7,7 @@ import builtins
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 from archspec.graph import Graph
 from archspec.language.recipe import Training
@@ -37,6 +38,10 @@ TARGETS: dict[str, Target] = {target.name: target for target in (TORCH, KERAS, N
 VARIANTS = (*TARGETS, *(f"{target.name}-{backend}" for target in TARGETS.values() for backend in target.backends))
 
 TRAINED = tuple(name for name, target in TARGETS.items() if target.trains)  # the targets with a training program
+
+_parsing = (
+    Lock()
+)  # CPython 3.11 loses count of its depth where two threads parse: "AST constructor recursion depth mismatch"
 
 # How to install an extra, from a checkout and from a package index.
 INSTALL = "pip install '.[{extra}]' in a checkout of archspec, or pip install 'archspec-nn[{extra}]'"
@@ -110,7 +115,8 @@ def _render_model(graph: Graph, target: Target, template: str, **context: object
             text = render.render(target.template(template), model=view, **context)
         except render.UnsupportedError as error:
             raise _unsupported(graph, target, error) from None
-        module = ast.parse(text)
+        with _parsing:
+            module = ast.parse(text)
         names = _module_names(module)
         for body in view.bodies:
             loc: Loc = body.block.loc if body.block else ("name",)
