@@ -12,7 +12,7 @@ from pathlib import Path
 
 import archspec
 from archspec.api import planned_files
-from archspec.language.spec import CLAIMS_SUFFIX
+from archspec.cli.specs import spec_paths
 from archspec.report import drawing
 from archspec.targets import TARGETS, model_parallel
 from archspec.targets.output import plan, write_files
@@ -20,7 +20,7 @@ from archspec.targets.output import plan, write_files
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "generated"
 WHOLE = "alexnet"
-SPECS = [path for path in sorted((ROOT / "specs").glob("*.yaml")) if not path.name.endswith(CLAIMS_SUFFIX)]
+SPECS = list(spec_paths([ROOT / "specs"]))
 FAMILY = ("alexnet", "caffenet", "lenet")  # the beginnings of the names
 OTHERS = (
     *("vgg16", "googlenet", "resnet50", "densenet121", "mobilenet_v2"),

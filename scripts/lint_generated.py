@@ -12,8 +12,9 @@ import tempfile
 from pathlib import Path
 
 import archspec
+from archspec.api import planned_files
 from archspec.cli.specs import spec_paths
-from archspec.targets import MODULES, TARGETS, files, model_parallel, model_source
+from archspec.targets import MODULES, TARGETS, model_parallel, model_source
 from archspec.targets.render import formatted
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,20 +34,20 @@ UNTYPED = "matplotlib safetensors sklearn torchvision tqdm".split()
 
 def generate(out: Path) -> None:
     """Write the files of every spec below `out`, a folder a spec."""
-    texts: dict[str, str] = {}
+    texts: dict[Path, str] = {}
     for graph in map(archspec.load, SPECS):
-        for target in TARGETS.values():
-            texts |= {f"{graph.name}/{name}": text for name, text in files(graph, target).items()}
+        texts |= planned_files(graph, None, out)
         if graph.name == "alexnet":
-            texts |= {f"{graph.name}/{name}": text for name, text in model_parallel(graph).items()}
+            texts |= {out / graph.name / name: text for name, text in model_parallel(graph).items()}
     models = {  # formatted together, as that takes a tenth of the time
         f"{graph.name}/{target.folder}/model.py": model_source(graph, target)
         for graph in map(archspec.load, SMALL)
         for target in TARGETS.values()
     }
-    for name, text in (texts | formatted(models, MODULES)).items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        (out / name).write_text(text)
+    texts |= {out / name: text for name, text in formatted(models, MODULES).items()}
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
 
 def lint(out: Path) -> None:

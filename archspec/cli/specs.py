@@ -34,7 +34,7 @@ def check_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[archspec
     results = []
     for path in spec_paths(paths, claims=True):
         with collected(path, diagnostics):
-            results.append(archspec.check(path if path.name.endswith(CLAIMS_SUFFIX) else load(path)))
+            results.append(archspec.check(load(path) if str(path) == "-" else path))
     return results
 
 

@@ -31,11 +31,16 @@ class Group:
         return self.output.output_shape
 
     @property
+    def kind(self) -> str:
+        """The op or block."""
+        op = self._use.op
+        return op if isinstance(op, str) else op.text
+
+    @property
     def op(self) -> str:
         """The op or block, and how many there are of it."""
-        op = self._use.op
-        name = op if isinstance(op, str) else op.text
-        return f"{name} x {len(self.items)}" if self.row.repeat is not None and len(self.items) > 1 else name
+        repeated = self.row.repeat is not None and len(self.items) > 1
+        return f"{self.kind} x {len(self.items)}" if repeated else self.kind
 
     @cached_property
     def inputs(self) -> tuple[Node, ...]:

@@ -121,12 +121,15 @@ class Multipliers(BaseModel):
     norm: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
 
 
+Version = Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]
+
+
 class Spec(BaseModel):
     """A network: its input, its layers in order, its training recipe, and the claims of its source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    archspec: Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]
+    archspec: Version
     name: SpecName
     source: Text = ""
     input: Input
@@ -152,7 +155,7 @@ class ClaimsFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
-    archspec: Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]
+    archspec: Version
     spec: SpecFile
     source: Text = ""
     claims: Annotated[list[Claim], Field(min_length=1)]

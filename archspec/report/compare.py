@@ -56,7 +56,7 @@ def _align(a: Sequence[Folded], b: Sequence[Folded]) -> list[Pair]:
 
 def _word(item: Folded) -> str:
     """Return what a row is aligned by: its op or its block, however often it is repeated."""
-    return item.op.op if isinstance(item, Node) else item.op.partition(" x ")[0]
+    return item.op.op if isinstance(item, Node) else item.kind
 
 
 def differences(graphs: tuple[Graph, Graph], pair: Pair) -> list[str]:

@@ -39,9 +39,8 @@ VARIANTS = (*TARGETS, *(f"{target.name}-{backend}" for target in TARGETS.values(
 
 TRAINED = tuple(name for name, target in TARGETS.items() if target.trains)  # the targets with a training program
 
-_parsing = (
-    Lock()
-)  # CPython 3.11 loses count of its depth where two threads parse: "AST constructor recursion depth mismatch"
+# CPython 3.11 loses count of its depth where two threads parse: "AST constructor recursion depth mismatch".
+_parsing = Lock()
 
 # How to install an extra, from a checkout and from a package index.
 INSTALL = "pip install '.[{extra}]' in a checkout of archspec, or pip install 'archspec-nn[{extra}]'"

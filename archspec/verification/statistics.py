@@ -65,16 +65,14 @@ def drops(inputs: Array, outputs: Array, p: float, *, whole: bool = False) -> tu
     """
     import numpy as np
 
-    seen = inputs != 0
     if whole:
         inputs, outputs = (values.reshape(len(values), -1) for values in (inputs, outputs))
-        seen = inputs != 0
-        zero = (outputs == 0) & seen
-        if (zero.any(axis=1) & (zero != seen).any(axis=1)).any():
+        kept = (outputs != 0) & (inputs != 0)
+        if (kept.any(axis=1) & (kept != (inputs != 0)).any(axis=1)).any():
             return float("inf"), "single values are dropped, not whole samples"
         largest = abs(inputs).argmax(axis=1)[:, None]  # stands for its sample
         inputs, outputs = (np.take_along_axis(values, largest, 1) for values in (inputs, outputs))
-        seen = inputs != 0
+    seen = inputs != 0
     count = int(seen.sum())
     if count == 0:
         return 0.0, ZEROS

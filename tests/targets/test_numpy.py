@@ -44,7 +44,7 @@ def x() -> Array:
     return np.random.default_rng(5).normal(size=(2, 6, 9, 7))
 
 
-BLOCKS = [path for path in (*SPECS, *REGRESSIONS) if not archspec.load(path).spec.is_flat]
+BLOCKS = [path for path in (*SPECS, *REGRESSIONS) if "\nblocks:" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", BLOCKS, ids=lambda path: path.stem)
