@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from archspec.analysis import Totals, totals
 from archspec.graph import Graph, build, load_claims
 from archspec.graph import load as load
+from archspec.graph.build import require_scores
 from archspec.language.source import Diagnostic, Source, SpecError
 from archspec.language.spec import CLAIMS_SUFFIX
 
@@ -134,10 +135,12 @@ def verify(
     if quick:
         options = {"checks": QUICK, "dtypes": ("float64",), **options}
     folder = Path(generated) if generated else None
+    graph = _graph(spec)
+    require_scores(graph)
     if workers:
-        return run(_graph(spec), workers, generated=folder, **options)
+        return run(graph, workers, generated=folder, **options)
     with Workers(tuple(target or TRAINED)) as processes:
-        return run(_graph(spec), processes, generated=folder, **options)
+        return run(graph, processes, generated=folder, **options)
 
 
 def _graph(spec: Spec) -> Graph:

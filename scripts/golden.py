@@ -24,7 +24,7 @@ SPECS = list(spec_paths([ROOT / "specs"]))
 FAMILY = ("alexnet", "caffenet", "lenet")  # the beginnings of the names
 OTHERS = (
     *("vgg16", "googlenet", "resnet50", "densenet121", "mobilenet_v2"),
-    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny"),
+    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vit_b_16"),
 )
 
 
@@ -51,6 +51,7 @@ FAMILIES = {
     "ResNet and its relatives": ("resn", "wide", "se_", "preact", "cifar_resnet", "densenet", "regnet"),
     "Small and fast": ("squeezenet", "mobilenet", "shufflenet", "mnasnet"),
     "EfficientNet and ConvNeXt": ("efficientnet", "convnext"),
+    "Tokens": ("vit", "deit", "mixer"),
     "To start from": ("mlp", "cifar_cnn"),
 }
 TABLES = re.compile("(<!-- tables:[^\n]*-->\n).*(<!-- end of tables -->)", re.S)

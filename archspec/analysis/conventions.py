@@ -61,9 +61,9 @@ _LRN_IN_POOL3D = {"local_response_norm.in": 3, "local_response_norm.padded": 1}
 CONVENTIONS = {
     convention.name: convention
     for convention in (
-        Convention("mac", "MACs", {"*.mac": 1}, "multiply-accumulates of weights with inputs"),
-        Convention("mac+bias", "MACs", {"*.mac": 1, "*.bias_add": 1}, "and the adds of biases"),
-        Convention("flop", "FLOPs", {"*.mac": 2}, "2 x MACs"),
+        Convention("mac", "MACs", {"*.mac": 1, "*.matmul": 1}, "multiply-accumulates, those of attention included"),
+        Convention("mac+bias", "MACs", {"*.mac": 1, "*.matmul": 1, "*.bias_add": 1}, "and the adds of biases"),
+        Convention("flop", "FLOPs", {"*.mac": 2, "*.matmul": 2}, "2 x MACs"),
         Convention(
             "fvcore",
             '"FLOPs" (MACs)',
@@ -76,14 +76,15 @@ CONVENTIONS = {
                 "layer_norm.in": 4,
                 "layer_norm.scaled": 1,
             },
-            "MACs, the inputs of adaptive average pools, 2 for every input of batch normalization; LRN is left out, "
-            "with a warning (fvcore 0.1.5)",
+            "MACs, the inputs of adaptive average pools, 2 for every input of batch normalization; LRN and "
+            "the products of attention are left out, with a warning (fvcore 0.1.5)",
         ),
         Convention(
             "thop",
             "MACs",
             {
                 "*.mac": 1,
+                "multihead_attention.mac": -1,
                 "adaptive_avg_pool2d.in": 1,
                 "adaptive_avg_pool2d.out": 1,
                 "avg_pool2d.out": 1,
@@ -93,20 +94,31 @@ CONVENTIONS = {
                 "layer_norm.vector_scaled": 2,
             },
             "MACs; average pools as a divide, adaptive ones as adds too; 4 for every input of batch normalization, as "
-            "in training (thop 0.1.1)",
+            "in training; nothing of attention (thop 0.1.1)",
+        ),
+        Convention(
+            "thop-params",
+            "parameters",
+            {"conv2d.params": 1, "linear.params": 1, "batch_norm2d.params": 1, "layer_norm.vector_params": 1},
+            "parameters of the layers that it knows: those of attention, embeddings, layer scales and norms of maps "
+            "are missing (thop 0.1.1)",
         ),
         Convention(
             "torchinfo",
             "mult-adds",
             {
-                "*.mac": 1,
-                "*.bias_add": 1,
+                "conv2d.mac": 1,
+                "conv2d.bias_add": 1,
+                "linear.params": 1,
                 "batch_norm2d.params": 1,
                 "group_norm.params": 1,
                 "layer_norm.params": 1,
                 "layer_scale.params": 1,
+                "class_token.params": 1,
+                "position_embedding.params": 1,
             },
-            "parameters times positions: MACs and the adds of biases; the parameters of norms once (torchinfo 1.8)",
+            "parameters times positions: MACs and the adds of biases; the parameters of norms once; linear layers on "
+            "tokens as if they read one, and nothing of attention (torchinfo 1.8)",
         ),
         Convention(
             "ptflops",
@@ -128,6 +140,9 @@ CONVENTIONS = {
                 "batch_norm2d.in": 1,
                 "batch_norm2d.scaled": 1,
                 "group_norm.in": 2,
+                "multihead_attention.matmul": 1,
+                "multihead_attention.mul": 1,
+                "multihead_attention.div": 1,
                 **_LRN_IN_POOL3D,
             },
             "its default backend: MACs, biases, ReLUs and pools twice over (a bug: the module's hook counts, and so "
@@ -137,9 +152,9 @@ CONVENTIONS = {
             "ptflops-aten",
             "MACs",
             {"*.mac": 1, "*.bias_add": 1},
-            "its other backend: MACs and the adds of biases (ptflops 0.7.5)",
+            "its other backend: MACs and the adds of biases; no products of attention (ptflops 0.7.5)",
         ),
-        Convention("calflops-macs", "MACs", {"*.mac": 1}, "MACs (calflops 0.3.2, DeepSpeed)"),
+        Convention("calflops-macs", "MACs", {"*.mac": 1}, "MACs; no products of attention (calflops 0.3.2, DeepSpeed)"),
         Convention(
             "calflops",
             "FLOPs",
@@ -166,18 +181,22 @@ CONVENTIONS = {
             "(calflops 0.3.2; DeepSpeed shares the formulas)",
         ),
         Convention(
-            "FlopCounterMode", "FLOPs", {"*.mac": 2}, "2 x MACs, forward (torch.utils.flop_counter, torch 2.14)"
+            "FlopCounterMode",
+            "FLOPs",
+            {"*.mac": 2, "*.matmul": 2},
+            "2 x MACs, forward; on a CPU it leaves out the products of attention, which it counts on the device `meta` "
+            "(torch.utils.flop_counter, torch 2.14)",
         ),
         Convention(
             "FlopCounterMode-training",
             "FLOPs",
-            {"*.mac": 2, "*.input_grad": 2, "*.weight_grad_ungrouped": 2},
+            {"*.mac": 2, "*.matmul": 2, "*.matmul_grad": 2, "*.input_grad": 2, "*.weight_grad_ungrouped": 2},
             "forward and backward; the weight gradient of a grouped convolution is not divided by its groups (a bug)",
         ),
         Convention(
             "training",
             "FLOPs",
-            {"*.mac": 2, "*.input_grad": 2, "*.weight_grad": 2},
+            {"*.mac": 2, "*.matmul": 2, "*.matmul_grad": 2, "*.input_grad": 2, "*.weight_grad": 2},
             "2 x MACs, forward and backward; the first layers need no gradient of their input",
         ),
         Convention(

@@ -17,7 +17,7 @@ class Totals:
     """The costs of a network for one sample in float32."""
 
     params: int  # trainable
-    macs: int  # multiply-accumulates of weights with inputs: convolutions and linear layers, no bias adds
+    macs: int  # multiply-accumulates of convolutions, linear layers and attention, no bias adds
     flops: int  # 2 x macs
     neurons: int  # outputs of convolutions and linear layers (Krizhevsky et al. 2012 count these)
     param_bytes: int
@@ -43,13 +43,15 @@ def activation_bytes(node: Node, batch: int = 1, dtype: str = "float32") -> int:
 NODE_KINDS = {
     "in": "input elements",
     "out": "output elements",
-    "vector_in": "input elements of a layer that reads vectors",
+    "vector_in": "input elements of a layer that reads vectors or tokens",
     "vector_scaled": "the same of a norm that scales and shifts them",
     "params": "trainable parameters",
+    "vector_params": "the same of a layer that reads vectors or tokens",
     "scaled": "input elements that a norm scales and shifts",
     "weight_grad": "multiply-accumulates of the weights' gradient: as many as in the forward pass",
     "weight_grad_ungrouped": "the same, not divided by the groups, as some tools count it",
     "input_grad": "multiply-accumulates of the inputs' gradient: none before the first layer with parameters",
+    "matmul_grad": "multiply-accumulates of the gradients of `matmul`: twice as many",
     "bias_grad": "adds of the biases' gradient",
 }
 
@@ -67,15 +69,18 @@ def counts(node: Node) -> Counts:
         found["weight_grad_ungrouped"] = mac * getattr(node.op, "groups", 1)
         if node.needs_input_grad:
             found["input_grad"] = mac
-    if "bias" in node.params:
-        found["bias_grad"] = prod(node.output_shape)
+    if matmul := found.get("matmul"):
+        found["matmul_grad"] = 2 * matmul
+    if bias := _bias_adds(node, found):
+        found["bias_grad"] = bias
     found["params"] = params(node)
     scales = found["params"] and getattr(node.op, "normalizes", False)
     if scales:
         found["scaled"] = prod(node.input_shapes[0])
-    if len(node.output_shape) == 1:
-        found["vector_in"] = sum(shape[0] for shape in node.input_shapes if len(shape) == 1)
+    if len(node.output_shape) < 3:
+        found["vector_in"] = sum(prod(shape) for shape in node.input_shapes if len(shape) < 3)
         found["vector_scaled"] = found["vector_in"] if scales else 0
+        found["vector_params"] = found["params"]
     return {**found, "in": sum(map(prod, node.input_shapes)), "out": prod(node.output_shape)}
 
 
@@ -85,10 +90,16 @@ def backward_counts(node: Node) -> Counts:
     if node.needs_input_grad and not isinstance(node.op, Input):
         found = dict(node.op.grad_counts(*node.input_shapes))
     if node.kernel:
-        found["mac"] = found.get("mac", 0) + node.macs
-    if "bias" in node.params:
-        found["bias_add"] = prod(node.output_shape)
+        found["mac"] = found.get("mac", 0) + op_counts(node)["mac"]
+    if bias := _bias_adds(node, op_counts(node)):
+        found["bias_add"] = bias
     return found
+
+
+def _bias_adds(node: Node, found: Counts) -> int:
+    """Return the adds of a layer's biases or shifts."""
+    shifts = any(param.role == "shift" for param in node.params.values())
+    return prod(node.output_shape) if shifts else found.get("bias_add", 0)
 
 
 def optimizer_counts(graph: Graph) -> Counts:

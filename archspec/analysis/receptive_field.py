@@ -12,11 +12,11 @@ from archspec.language.ops import Input
 class ReceptiveField:
     """A receptive field, as (rows, columns) of the network's input.
 
-    `size` is not clipped to the input; `stride` is the distance between neighbouring fields, None for a vector
-    (Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, 2019).
+    `size` is not clipped to the input, and None for all of it; `stride` is the distance between neighbouring fields,
+    None for a vector (Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, 2019).
     """
 
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     stride: tuple[int, int] | None
 
 
@@ -25,14 +25,20 @@ def receptive_fields(graph: Graph) -> dict[Node, ReceptiveField]:
     fields = {graph.input: ReceptiveField((1, 1), (1, 1))}
     for node in graph.nodes:
         inputs = [fields[read] for read in node.inputs]
-        size = max(field.size[0] for field in inputs), max(field.size[1] for field in inputs)
+        sizes = [field.size for field in inputs if field.size]
         strides = [field.stride for field in inputs if field.stride]
-        if strides and not isinstance(node.op, Input):
-            (rows, columns), (down, right) = node.op.receptive_window(*node.input_shapes)
-            stride = max(s[0] for s in strides), max(s[1] for s in strides)
-            size = size[0] + (rows - 1) * stride[0], size[1] + (columns - 1) * stride[1]
-            is_map = len(node.output_shape) == 3
-            fields[node] = ReceptiveField(size, (stride[0] * down, stride[1] * right) if is_map else None)
-        else:
+        window = ((1, 1), (1, 1)) if isinstance(node.op, Input) else node.op.receptive_window(*node.input_shapes)
+        if not strides or window is None or len(sizes) < len(inputs):
+            size = _largest(sizes) if window and len(sizes) == len(inputs) else None
             fields[node] = ReceptiveField(size, None)
+            continue
+        (rows, columns), (down, right) = window
+        (height, width), stride = _largest(sizes), _largest(strides)
+        size = height + (rows - 1) * stride[0], width + (columns - 1) * stride[1]
+        is_vector = len(node.output_shape) == 1
+        fields[node] = ReceptiveField(size, None if is_vector else (stride[0] * down, stride[1] * right))
     return fields
+
+
+def _largest(pairs: list[tuple[int, int]]) -> tuple[int, int]:
+    return max(pair[0] for pair in pairs), max(pair[1] for pair in pairs)

@@ -15,7 +15,7 @@ from archspec.language.blocks import REQUIRED, Block, Row, Use
 from archspec.language.errors import explain, layer_head
 from archspec.language.expressions import Expression, ExpressionError
 from archspec.language.ops import OPS, Op, ShapeError
-from archspec.language.ops.base import format_shape
+from archspec.language.ops.base import channels_of, describe_shape, format_shape
 from archspec.language.source import Diagnostic, Loc, Source, Span, SpecError, did_you_mean, format_value
 from archspec.language.spec import MAX_LAYERS, Spec, claim_errors, parse, parse_claims
 
@@ -39,9 +39,19 @@ def build(source: Source) -> Graph:
     if spec.training and not graph.trainable:
         message = "no layer of this network has trainable parameters"
         raise SpecError([source.error("nothing-to-train", message, ("training",), key=True)])
+    if spec.training:
+        require_scores(graph)
     if errors := list(_unknown_layers(graph)):
         raise SpecError(errors)
     return graph
+
+
+def require_scores(graph: Graph) -> None:
+    """Raise SpecError for a network whose output is tokens: a loss needs scores, of an image or of each place."""
+    if len(graph.output.output_shape) == 2:
+        name, shape = graph.output.name, describe_shape(graph.output.output_shape)
+        message = f"{name}: a loss needs scores, not {shape}: end the network with select, mean or flatten"
+        raise SpecError([graph.source.error("not-scores", message, graph.output.loc)])
 
 
 def load_claims(path: Path | str) -> Graph:
@@ -287,7 +297,7 @@ class _Builder:
             count = f"{len(block.inputs)} layers" if len(block.inputs) > 1 else "one layer"
             message = f"{path}: {block.name} reads {count}, not {len(reads)}"
             raise self._error("inputs", message, self._place(row, use, "from" if row.reads else "op"))
-        inner: dict[str, Any] = {"in_channels": reads[0].output_shape[0]}
+        inner: dict[str, Any] = {"in_channels": channels_of(reads[0].output_shape)}
         for name, default in block.attributes.items():
             if name in use.expressions:
                 ((_, expression),) = use.expressions[name].items()

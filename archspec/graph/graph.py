@@ -9,7 +9,17 @@ from math import prod
 from typing import Any
 
 from archspec.language.blocks import Block, Row, Use
-from archspec.language.initializers import NO_INIT, NO_NORM_INIT, BiasRule, Init, Ones, Rule, Zeros
+from archspec.language.initializers import (
+    NO_INIT,
+    NO_NORM_INIT,
+    BiasRule,
+    Distribution,
+    Init,
+    Ones,
+    Rule,
+    TorchDefault,
+    Zeros,
+)
 from archspec.language.ops import Input, Op, Param, Shape, ShapeError
 from archspec.language.source import Loc, Source
 from archspec.language.spec import Spec
@@ -35,7 +45,7 @@ class Node:
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
-        """The shapes of its inputs, (C, H, W) or (F,) each."""
+        """The shapes of its inputs, (C, H, W), (L, D) or (F,) each."""
         return tuple(node.output_shape for node in self.inputs)
 
     @property
@@ -53,10 +63,11 @@ class Node:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of weights with inputs for one sample, without bias adds."""
+        """Multiply-accumulates for one sample, without bias adds: of weights with inputs, and in attention."""
         if not self.params or isinstance(self.op, Input):
             return 0
-        return self.op.counts(*self.input_shapes).get("mac", 0)
+        counts = self.op.counts(*self.input_shapes)
+        return counts.get("mac", 0) + counts.get("matmul", 0)
 
     def __repr__(self) -> str:
         return f"Node({self.name}: {self.op.op} {self.output_shape})"
@@ -140,15 +151,25 @@ class Graph:
         """Return the initializer of a parameter by its name, e.g. `weight`.
 
         Kernels and biases: the layer's own, or the spec's, or PyTorch's. A norm's scale and shift: its own, or 1 and 0.
+        An embedding: its own, or 0.
         """
         role = node.params[name].role
-        if role in ("scale", "shift"):
+        if role not in ("kernel", "bias"):
             own = getattr(node.op, "init", NO_NORM_INIT)
             return getattr(own, name) or (Ones() if role == "scale" else Zeros())
         init: Init = getattr(node.op, "init", NO_INIT).over(self.spec.init)
         rule = init.weight if role == "kernel" else init.bias
         assert rule is not None
+        if isinstance(rule, TorchDefault) and not isinstance(node.op, Input):
+            return node.op.torch_default(name) or rule
         return rule
+
+    def distribution(self, node: Node, name: str) -> Distribution:
+        """Return the distribution of a parameter before training."""
+        param = node.params[name]
+        kernel = param if param.role == "kernel" else node.kernel
+        shape = kernel.shape if kernel else (1, 1)  # a norm's rules depend on no fan
+        return self.initializer(node, name).distribution(shape)
 
     @cached_property
     def named(self) -> dict[str, list[Node]]:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 def channels_last(shape: Shape) -> Shape:
-    """Return (C, H, W) as (H, W, C); a vector's shape is unchanged."""
-    return (*shape[1:], shape[0])
+    """Return (C, H, W) as (H, W, C); the shape of tokens or a vector is unchanged."""
+    return (*shape[1:], shape[0]) if len(shape) == 3 else shape
 
 
 def flattened_maps(graph: Graph) -> dict[Node, Shape]:
@@ -74,7 +74,7 @@ class Layout:
         self._flattened = flattened if last else {}
 
     def to_canonical(self, array: Array, node: Node) -> Array:
-        """Return a layer's output in the target's layout as (N, C, H, W) or (N, F)."""
+        """Return a layer's output in the target's layout as (N, C, H, W), (N, L, D) or (N, F)."""
         if not self._last:
             return array
         if array.ndim == 4:
@@ -85,7 +85,7 @@ class Layout:
         return array
 
     def from_canonical(self, array: Array, node: Node) -> Array:
-        """Return (N, C, H, W) or (N, F) of a layer's output in the target's layout."""
+        """Return (N, C, H, W), (N, L, D) or (N, F) of a layer's output in the target's layout."""
         if not self._last:
             return array
         if array.ndim == 4:

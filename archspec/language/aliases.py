@@ -35,6 +35,12 @@ _OPS = {
     **dict.fromkeys(("droppath", "survivalprobability"), "write `op: stochastic_depth`"),
     **dict.fromkeys(("layernormalization", "layernorm2d"), "write `op: layer_norm`"),
     **dict.fromkeys(("hardsilu", "hswish"), "write `op: hardswish`"),
+    **dict.fromkeys(("attention", "selfattention", "mha", "msa"), "write `op: multihead_attention`"),
+    **dict.fromkeys(("clstoken", "cls"), "write `op: class_token`"),
+    **dict.fromkeys(("posembed", "posembedding", "positionalembedding"), "write `op: position_embedding`"),
+    **dict.fromkeys(("patchify", "patches", "sequence"), "write `op: tokens`"),
+    **dict.fromkeys(("permute", "swapaxes"), "write `op: transpose`, of tokens"),
+    **dict.fromkeys(("globalaveragepooling1d", "gap1d"), "write `op: mean`"),
     "hsigmoid": "write `op: hardsigmoid`",
     **dict.fromkeys(("identity", "noop"), "leave it out: other layers can read the one above"),
     **dict.fromkeys(
@@ -42,8 +48,7 @@ _OPS = {
         "write two layers: a conv2d with `groups` equal to its input channels, and a conv2d of kernel_size 1",
     ),
     **dict.fromkeys(
-        "instancenorm instancenorm2d prelu selu "
-        "convtranspose2d upsample upsampling2d multiheadattention embedding lstm gru".split(),
+        "instancenorm instancenorm2d prelu selu convtranspose2d upsample upsampling2d embedding lstm gru".split(),
         _NOT_YET,
     ),
 }

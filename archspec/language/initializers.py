@@ -261,5 +261,13 @@ class NormInit(BaseModel):
     bias: NormRule | None = None
 
 
+class WeightInit(BaseModel):
+    """The initializer of a layer's only parameter, such as a class token: never the spec's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    weight: NormRule | None = None
+
+
 NO_NORM_INIT = NormInit.model_construct(weight=None, bias=None)
 NO_INIT = Init.model_construct(weight=None, bias=None)  # Init(), without making pydantic build the model at import

@@ -13,6 +13,7 @@ from archspec.language.errors import explain
 from archspec.language.initializers import NO_INIT, Init
 from archspec.language.names import NAMES_SCHEMA, SpecName, Text, one_or_more
 from archspec.language.ops import Input
+from archspec.language.ops.base import Role
 from archspec.language.recipe import Training, check_images
 from archspec.language.source import Diagnostic, Source, SpecError, did_you_mean, format_value
 
@@ -112,13 +113,17 @@ class Multiplier(BaseModel):
 
 
 class Multipliers(BaseModel):
-    """The multipliers of kernels, of biases, and of the parameters of norms."""
+    """The multipliers of kernels, of biases, and of the parameters of norms and embeddings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
     weight: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
     bias: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
     norm: Multiplier = Multiplier.model_construct(lr=1.0, decay=1.0)
+
+    def of(self, role: Role) -> Multiplier:
+        """Return the multiplier of a parameter."""
+        return self.weight if role == "kernel" else self.bias if role == "bias" else self.norm
 
 
 Version = Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is True else value)]

@@ -9,7 +9,7 @@ from functools import cached_property
 from archspec import analysis
 from archspec.graph import Graph, Node
 from archspec.graph.folding import Group, folded
-from archspec.language.ops.base import format_shape
+from archspec.language.ops.base import channels_of, format_shape
 from archspec.report.facts import attributes
 
 MAX_BOXES = 400  # a larger drawing cannot be read
@@ -48,7 +48,7 @@ class Box:
         if self.group:
             return "block"
         if self.node.kernel:
-            return "linear" if len(self.node.output_shape) == 1 else "conv"
+            return "conv" if len(self.node.output_shape) == 3 else "linear"
         if getattr(self.node.op, "pools", False):
             return "pool"
         return "merge" if len(self.reads) > 1 or getattr(self.node.op, "combines", False) else "other"
@@ -99,6 +99,8 @@ class Scale:
         shape = box.node.output_shape
         if len(shape) == 1:
             return 7.0, max(_THIN, shape[0] * self.value), 0.0
+        if len(shape) == 2:  # a column of tokens, as wide as their features
+            return max(_THIN, shape[1] * self.channel), max(_THIN, shape[0] * self.value), 0.0
         channels, height, width = shape
         return max(_THIN, channels * self.channel), max(_THIN, height * self.place), max(_THIN, width * self.place)
 
@@ -198,10 +200,14 @@ def draw(graph: Graph, depth: int = 0) -> Drawing | None:
     if len(made) > MAX_BOXES or sum(len(box.reads) for box in made) > MAX_ARROWS:
         return None
     maps = [box.node.output_shape for box in made if len(box.node.output_shape) == 3]
-    vectors = [box.node.output_shape[0] for box in made if len(box.node.output_shape) == 1]
+    vectors = [box.node.output_shape[0] for box in made if len(box.node.output_shape) < 3]  # or tokens
     scale = Scale(
         place=_TALLEST / max((max(shape[1:]) for shape in maps), default=1),
-        channel=min(4.0, _WIDEST / max((shape[0] for shape in maps), default=1)),
+        channel=min(
+            4.0,
+            _WIDEST
+            / max((channels_of(box.node.output_shape) for box in made if len(box.node.output_shape) > 1), default=1),
+        ),
         value=_TALLEST / max(vectors, default=1),
     )
     height = _rows(made, scale)

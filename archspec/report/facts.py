@@ -102,12 +102,17 @@ def _words(words: list[str]) -> str:
     return ", ".join(words[:_MANY]) + more
 
 
+def _params(node: Node, *, biases: bool) -> int:
+    """Return the number of trainable parameters that are biases, or that are not."""
+    return sum(prod(p.shape) for p in node.params.values() if p.trainable and (p.role in ("bias", "shift")) == biases)
+
+
 def _multiplied(facts: Facts, node: Node) -> list[str]:
     rates = facts.graph.spec.multipliers or Multipliers()
     return [
-        f"{kind} lr {rate.lr:g} decay {rate.decay:g}"
-        for kind in node.trainable
-        if (rate := getattr(rates, kind)) != type(rate)()
+        f"{name} lr {rate.lr:g} decay {rate.decay:g}"
+        for name in node.trainable
+        if (rate := rates.of(node.params[name].role)) != type(rate)()
     ]
 
 
@@ -130,23 +135,23 @@ COLUMNS: dict[str, Column] = {
         "attributes that are not at their default",
     ),
     "inputs": Column("reads", lambda f, n: [read.name for read in n.inputs], _words, "the layers that it reads"),
-    "input_shapes": Column("input", lambda f, n: [list(s) for s in n.input_shapes], _shapes, "C x H x W, or F"),
-    "output_shape": Column("output", lambda f, n: list(n.output_shape), _shape, "C x H x W, or F"),
-    "weights": Column("weights", lambda f, n: prod(n.trainable.get("weight", (0,))), _count, "without biases"),
-    "biases": Column("biases", lambda f, n: prod(n.trainable.get("bias", (0,))), _count, "biases"),
+    "input_shapes": Column("input", lambda f, n: [list(s) for s in n.input_shapes], _shapes, "C x H x W, L x D, or F"),
+    "output_shape": Column("output", lambda f, n: list(n.output_shape), _shape, "C x H x W, L x D, or F"),
+    "weights": Column("weights", lambda f, n: _params(n, biases=False), _count, "without biases"),
+    "biases": Column("biases", lambda f, n: _params(n, biases=True), _count, "biases"),
     "params": Column("parameters", lambda f, n: analysis.params(n), _count, "trainable parameters"),
     "params_share": Column(
         "share", lambda f, n: analysis.params(n) / max(1, f.totals.params), _share, "share of all parameters"
     ),
-    "macs": Column("MACs", lambda f, n: n.macs, _count, "multiply-accumulates of weights with inputs, one sample"),
+    "macs": Column("MACs", lambda f, n: n.macs, _count, "multiply-accumulates, one sample"),
     "macs_share": Column("share of MACs", lambda f, n: n.macs / max(1, f.totals.macs), _share, "share of all MACs"),
     "flops": Column("FLOPs", lambda f, n: 2 * n.macs, _count, "2 x MACs"),
     "neurons": Column("neurons", lambda f, n: analysis.neurons(n), _count, "outputs of convolutions and linear layers"),
     "receptive_field": Column(
         "receptive field",
-        lambda f, n: list(f.fields[n].size),
-        _shape,
-        "rows x columns of the input, padding included",
+        lambda f, n: list(f.fields[n].size or ()) or "all",
+        lambda size: size if isinstance(size, str) else _shape(size),
+        "rows x columns of the input, padding included; or all of it",
     ),
     "effective_stride": Column(
         "effective stride",
@@ -229,7 +234,7 @@ def totals_table(facts: Facts) -> Table:
     total = facts.totals
     rows = [
         ["parameters", total.params, f"{mib(total.param_bytes)} in float32"],
-        ["MACs", total.macs, "multiply-accumulates of weights with inputs, one sample, without bias adds"],
+        ["MACs", total.macs, "multiply-accumulates, one sample, without bias adds"],
         ["FLOPs", total.flops, "2 x MACs"],
         ["neurons", total.neurons, "outputs of convolutions and linear layers"],
         [

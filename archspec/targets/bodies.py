@@ -11,6 +11,7 @@ from archspec.graph import Instance, Node
 from archspec.graph.graph import Item, Member
 from archspec.language.blocks import REQUIRED, Block, Row, Use, is_sequence
 from archspec.language.expressions import Expression, parse
+from archspec.language.ops.base import channels_of
 from archspec.targets.layer_view import LayerView, SplitError, uniform
 from archspec.targets.literals import Code, call
 from archspec.targets.symbols import NotPolynomialError, Poly, from_expression
@@ -239,7 +240,7 @@ class RowView:
         """Return the channels of its i-th input; raise SplitError where the instances need different code."""
         sizes = []
         for member in self.present:
-            sizes.append(member.items[number or 0].inputs[i].output_shape[0])
+            sizes.append(channels_of(member.items[number or 0].inputs[i].output_shape))
         poly = self.input_poly(i) if not number else None
         if poly is not None and [poly.evaluate(instance.values) for instance in self.instances] == sizes:
             return poly
@@ -248,7 +249,7 @@ class RowView:
     @cached_property
     def output_poly(self) -> Poly | None:
         """The channels of its output, in the names of the body; None if there is no formula."""
-        sizes = [member.output.output_shape[0] for member in self.members]
+        sizes = [channels_of(member.output.output_shape) for member in self.members]
         candidates: list[Poly | None] = []
         if self.present:
             run = self.runs[-1]
@@ -391,7 +392,7 @@ class Body:
     def _input_poly(self, i: int) -> Poly | None:
         if self.block and i == 0:
             return Poly.of("in_channels")
-        sizes = [instance.inputs[i].output_shape[0] for instance in self.instances]
+        sizes = [channels_of(instance.inputs[i].output_shape) for instance in self.instances]
         return Poly.of(sizes[0]) if all(size == sizes[0] for size in sizes) else None
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 from archspec.graph import Graph, Node
 from archspec.graph.layouts import flattens_maps
 from archspec.language.blocks import Block
 from archspec.language.initializers import TorchDefault
-from archspec.language.ops import Shape
+from archspec.language.ops import Param, Shape
 from archspec.language.source import SpecError
 from archspec.language.spec import Multiplier
 from archspec.targets.base import Target
@@ -146,8 +147,39 @@ class KerasModel(ModelView):
         """The multipliers, each with the names of the variables that it is for."""
         found = self.multipliers
         assert found
-        norm = [(found.norm, ["gamma", "beta"])] if self.norms else []
+        norm = [(found.norm, ["gamma", "beta"])] if self.channel_norms else []
         return [(found.weight, ["kernel"]), (found.bias, ["bias"]), *norm]
+
+    @property
+    def channel_norms(self) -> bool:
+        """Whether any layer has a gamma or beta."""
+        return any(param.role in ("scale", "shift") for param in self.all_params.values())
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether any layer has a moving mean and variance."""
+        return any(not param.trainable for param in self.all_params.values())
+
+    @property
+    def own_variables(self) -> bool:
+        """Whether any layer has variables with names of its own: an embedding, or projections."""
+        usual = ("weight", "bias", "running_mean", "running_var")
+        return self.embeds or any(name not in usual for _, name in self.all_params)
+
+    @property
+    def embeds(self) -> bool:
+        """Whether any layer has an embedding."""
+        return any(param.role == "embedding" for param in self.all_params.values())
+
+    @property
+    def flat_names(self) -> bool:
+        """Whether the names of layers and parameters are joined by `_`, as some contain dots."""
+        return bool(self.blocks) or any("." in name for _, name in self.all_params)
+
+    @cached_property
+    def all_params(self) -> dict[tuple[LayerView, str], Param]:
+        """The parameters and buffers of all layers."""
+        return {(layer, name): param for layer in self.layers for name, param in layer.node.params.items()}
 
     def input_variable(self, body: Body, name: str) -> str:
         return super().input_variable(body, name) if body.block else "inputs"

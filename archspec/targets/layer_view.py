@@ -11,6 +11,7 @@ from archspec.graph import Instance, Node
 from archspec.language.expressions import Expression
 from archspec.language.initializers import BiasRule, Rule, fans
 from archspec.language.ops import Shape
+from archspec.language.ops.base import channels_of
 from archspec.targets.literals import Code
 from archspec.targets.symbols import NotPolynomialError, Poly, from_expression
 from archspec.targets.windows import Window
@@ -142,6 +143,16 @@ class LayerView:
         return self.rank == 3
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether its first input is tokens."""
+        return self.rank == 2
+
+    @property
+    def channel_axis(self) -> int:
+        """The axis of its first input's channels or features in PyTorch and NumPy."""
+        return 2 if self.reads_tokens else 1
+
+    @property
     def in_channels(self) -> int | Code:
         """The channels or features of its first input."""
         channels = self.row.input_channels(0, self.number)
@@ -156,7 +167,7 @@ class LayerView:
         field = "out_channels" if hasattr(self.node.op, "out_channels") else "out_features"
         if field in self.expressions:
             return Code(self.expressions[field][()].text)
-        out: int = self.every(lambda node: node.output_shape[0])
+        out: int = self.every(lambda node: channels_of(node.output_shape))
         return out
 
     @property

@@ -60,8 +60,12 @@ class TorchModel(ModelView):
                 yield layer.window.padding, layer.window.floor_padding
                 if layer.body.is_sequence:
                     self.refuse_sequence(layer)
-        if getattr(layer.node.op, "combines", False) and layer.body.is_sequence:
+        special = getattr(layer.node.op, "called_specially", False)
+        if layer.body.is_sequence and (special or getattr(layer.node.op, "combines", False)):
             self.refuse_sequence(layer)
+        if special and layer.number is not None:
+            message = f"{layer.row.name}: {layer.node.op.op} cannot be repeated in PyTorch: put it into a block"
+            raise SpecError([self.graph.source.error("unsupported-by-target", message, (*layer.node.loc, "repeat"))])
         if layer.node.params:
             yield layer.in_features if layer.node.kernel and len(layer.node.output_shape) == 1 else layer.in_channels
 
@@ -98,6 +102,11 @@ class TorchModel(ModelView):
             if row.variable == "x" or (row.layer and row.layer.pads):  # type: ignore[attr-defined]
                 return row
         return None
+
+    @property
+    def calls_specially(self) -> bool:
+        """Whether a module does not return one tensor."""
+        return any(layer.node.op.called_specially for layer in self.layers)  # type: ignore[union-attr]
 
     @property
     def norm_ops(self) -> list[str]:
@@ -139,7 +148,9 @@ class TorchModel(ModelView):
 def _default(layer: LayerView, param: str) -> Rule | BiasRule:
     """Return the rule by which PyTorch's module initializes a parameter."""
     role = layer.node.params[param].role
-    return Ones() if role == "scale" else Zeros() if role == "shift" else TorchDefault()
+    if role in ("kernel", "bias"):
+        return layer.node.op.torch_default(param) or TorchDefault()  # type: ignore[union-attr]
+    return Ones() if role == "scale" else Zeros()
 
 
 def _usual(layers: list[LayerView], preferred: set[Any]) -> dict[str, tuple[Rule | BiasRule, LayerView]]:

@@ -86,6 +86,9 @@ class ModelView:
         for field in type(node.op).model_fields:
             if field not in Op.model_fields and field not in ("init", "padding"):
                 yield getattr(layer.op, field)
+        yield layer.rank
+        if any(param.role == "embedding" for param in layer.node.params.values()):
+            yield layer.shape
         yield layer.initializers
         yield layer.flattened
 
@@ -207,8 +210,12 @@ def _flat(graph: Graph) -> Instance:
 
 def shape_text(shape: Shape, last: bool, channels: int | str | None = None) -> str:
     """Return a shape as text, `(N, C, H, W)` or, channels `last`, `(N, H, W, C)`; `channels` replaces the number C."""
-    first, *rest = (str(shape[0] if channels is None else channels), *map(str, shape[1:]))
-    return f"(N, {', '.join([*rest, first] if last else [first, *rest])})"
+    sizes = [*map(str, shape)]
+    if channels is not None:
+        sizes[len(shape) == 2] = str(channels)
+    if last and len(shape) == 3:
+        sizes = [*sizes[1:], sizes[0]]
+    return f"(N, {', '.join(sizes)})"
 
 
 def spec_path(source: Source) -> str:

@@ -82,14 +82,13 @@ def _sample(graph: Graph, seed: int, *, he_normal: bool) -> Weights:
     random = np.random.default_rng(seed)
     weights = {}
     for node in graph.nodes:
-        kernel = node.kernel.shape if node.kernel else (1, 1)
         for name, param in node.params.items():
             if not param.trainable:
                 distribution = Distribution("constant", 1.0 if param.role == "running_var" else 0.0)
             elif not he_normal:
-                distribution = graph.initializer(node, name).distribution(kernel)
+                distribution = graph.distribution(node, name)
             else:
-                distribution = _LARGE.get(param.role) or KaimingNormal().distribution(kernel)
+                distribution = _LARGE.get(param.role) or KaimingNormal().distribution(param.shape)
             weights[f"{node.name}.{name}"] = _draw(distribution, param.shape, random)
     return weights
 
@@ -99,6 +98,7 @@ _LARGE = {
     "bias": Distribution("normal", 0.0, 1.0),
     "scale": Distribution("uniform", 0.5, 1.5),
     "shift": Distribution("normal", 0.0, 0.1),
+    "embedding": Distribution("normal", 0.0, 1.0),
 }
 
 

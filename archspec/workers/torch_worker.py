@@ -64,6 +64,7 @@ def _outputs(network: Any, batch: Any, layers: list[str]) -> tuple[dict[str, Any
 
     def keep(layer: str) -> Any:
         def hook(module: Any, args: Any, output: Any) -> None:
+            output = output[0] if isinstance(output, tuple) else output  # nn.MultiheadAttention's weights are second
             outputs[layer] = output.detach().clone()
 
         return hook

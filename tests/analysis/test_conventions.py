@@ -125,7 +125,20 @@ PRINTED = {
         "calflops": 444_948_112,
         "FlopCounterMode": 433_179_520,
     },
+    "vit_b_16": {
+        "fvcore": 16_867_412_736,
+        "thop": 11_286_254_592,
+        "thop-params": 58_067_176,  # of 86,567,656
+        "torchinfo": 173_384_680,
+        "ptflops": 17_606_030_584,
+        "ptflops-aten": 16_864_992_232,
+        "calflops": 33_723_326_208,
+        "calflops-macs": 16_848_500_736,
+        "FlopCounterMode": 35_127_656_448,
+        "FlopCounterMode-training": 105_151_758_336,
+    },
     "convnext_tiny": {
+        "thop-params": 28_566_184,  # of 28,589,128
         "fvcore": 4_470_437_376,
         "thop": 4_455_569_664,
         "torchinfo": 4_468_989_832,
@@ -161,7 +174,7 @@ def test_every_convention_has_an_integer_of_its_tool() -> None:
             pytest.param(name, marks=pytest.mark.slow)
             for name in (
                 *("alexnet_ungrouped", "alexnet_torchvision", "resnet50", "densenet121", "googlenet"),
-                *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny"),
+                *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny", "vit_b_16"),
             )
         ),
     ],
@@ -184,7 +197,10 @@ def test_a_convention_gives_the_integer_that_its_tool_prints(name: str, tmp_path
 @pytest.mark.parametrize(
     ("layer", "printed"),
     [
-        ("op: layer_norm", {"fvcore": 1800, "thop": 1440, "torchinfo": 720, "ptflops": 360, "calflops": 1800}),
+        (
+            "op: layer_norm",
+            {"fvcore": 1800, "thop": 1440, "thop-params": 720, "torchinfo": 720, "ptflops": 360, "calflops": 1800},
+        ),
         ("op: layer_norm, elementwise_affine: false", {"fvcore": 1440, "thop": 720, "ptflops": 360, "calflops": 1440}),
         ("op: gelu", {"ptflops": 720, "calflops": 360}),
         ("op: layer_scale", {"torchinfo": 360}),

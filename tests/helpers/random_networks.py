@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import archspec
 from archspec.language.ops import OPS, ShapeError
+from archspec.language.ops.base import with_channels
 from archspec.language.source import Source
 
 Shape = tuple[int, ...]
@@ -63,6 +64,7 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels"]
             + ["silu", "hardswish", "hardsigmoid", "mish", "softplus", "gelu"]
             + ["layer_norm", "layer_scale", "stochastic_depth"]
+            + ["tokens"] * 4
         )
     )
     layer: dict[str, Any] = {"op": op}
@@ -165,11 +167,24 @@ def draw_blocks(draw: Draw) -> dict[str, Any]:
         rows += [{"name": "grown", "op": "concat", "from": [last, "input"], "when": "stride == 1"}]
     rows += [{"name": "act", "op": draw(ACTIVATIONS)}] * draw(st.booleans())
     blocks["cell"] = {"attributes": attributes, "layers": rows}
+    rows = [{"name": "norm", "op": "layer_norm", "eps": 0.01}] * draw(st.booleans())
+    rows += [
+        {"name": "attn", "op": "multihead_attention", "num_heads": "heads", "bias": draw(st.booleans())},
+        {"name": "sum1", "op": "add", "from": ["attn", "input"]},
+        {"name": "fc1", "op": "linear", "out_features": draw(st.sampled_from(["2 * in_channels", "heads", 3]))},
+        {"name": "act", "op": "gelu"},
+        {"name": "fc2", "op": "linear", "out_features": "in_channels"},
+        {"name": "sum2", "op": "add", "from": ["sum1", "fc2"]},
+    ]
+    blocks["encoder"] = {"attributes": {"heads": "required"}, "layers": rows}
     return blocks
 
 
-def use_block(draw: Draw) -> dict[str, Any]:
+def use_block(draw: Draw, shape: Shape) -> dict[str, Any]:
     """Draw a row that uses a block."""
+    if len(shape) == 2:
+        encoder = {"op": "encoder", "heads": draw(st.sampled_from(divisors(shape[1])))}
+        return encoder | ({"repeat": draw(st.integers(1, 3))} if draw(st.booleans()) else {})
     layer: dict[str, Any] = {"op": draw(st.sampled_from(["unit", "cell"])), "width": draw(st.integers(1, 5))}
     if draw(st.booleans()):
         layer |= {"stride": draw(st.integers(1, 2))}
@@ -203,6 +218,34 @@ def on_vectors(draw: Draw, shape: Shape) -> dict[str, Any]:
         layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5]))}
     elif op == "split":
         sections = draw(st.sampled_from(divisors(shape[0])[:4]))
+        layer |= {"sections": sections, "index": draw(st.integers(0, sections - 1))}
+    return layer
+
+
+def on_tokens(draw: Draw, shape: Shape) -> dict[str, Any]:
+    """Draw a layer on tokens."""
+    op = draw(
+        st.sampled_from(
+            ["multihead_attention"] * 3
+            + ["linear", "linear", "layer_norm"]
+            + ["class_token", "position_embedding", "transpose"] * 3
+            + ["gelu", "relu", "softmax", "dropout", "stochastic_depth", "split", "layer_scale"]
+            + ["select", "mean", "flatten"]
+        )
+    )
+    layer: dict[str, Any] = {"op": op}
+    if op == "multihead_attention":
+        layer |= {"num_heads": draw(st.sampled_from(divisors(shape[1]))), "bias": draw(st.booleans())}
+    elif op == "linear":
+        layer |= {"out_features": draw(st.integers(1, 8)), "bias": draw(st.booleans())}
+    elif op in ("dropout", "stochastic_depth"):
+        layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5]))}
+    elif op == "layer_norm":
+        layer |= {"eps": draw(st.sampled_from([1e-3, 0.1])), "bias": draw(st.booleans())}
+    elif op == "select":
+        layer |= {"index": draw(st.integers(0, shape[0] - 1))}
+    elif op == "split":
+        sections = draw(st.sampled_from(divisors(shape[1])))
         layer |= {"sections": sections, "index": draw(st.integers(0, sections - 1))}
     return layer
 
@@ -262,22 +305,22 @@ def networks(draw: Draw) -> dict[str, Any]:
     for _ in range(draw(st.integers(1, 10))):
         name, shape = made[-1] if draw(st.integers(0, 3)) else draw(st.sampled_from(made))
         alike = [other for other, s in made if s == shape]
-        beside = [other for other, s in made if len(s) == len(shape) and s[1:] == shape[1:]]
+        beside = [other for other, s in made if with_channels(s, 1) == with_channels(shape, 1)]
         joint = draw(st.integers(0, 5))
         if joint == 0 and len(alike) > 1:
             add({"op": "add"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3, unique=True)))
-        elif joint == 2 and blocks and len(shape) == 3:
-            add(use_block(draw), [name])
+        elif joint == 2 and blocks and len(shape) > 1:
+            add(use_block(draw, shape), [name])
         elif joint == 3 and len(shape) == 3 and len(alike) > 1:
             add({"op": "mul"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=2, unique=True)))
         elif joint == 1 and len(beside) > 1:
             add({"op": "concat"}, draw(st.lists(st.sampled_from(beside), min_size=2, max_size=3, unique=True)))
         else:
-            add(on_maps(draw, shape) if len(shape) == 3 else on_vectors(draw, shape), [name])
+            add((on_vectors, on_tokens, on_maps)[len(shape) - 1](draw, shape), [name])
 
     loose = []
     for name in list(unread) or ["input"]:
-        if len(dict(made)[name]) == 3:
+        if len(dict(made)[name]) > 1:
             add({"op": "flatten"}, [name])
             name = made[-1][0]
         loose.append(name)

@@ -109,7 +109,8 @@ def test_the_committed_schema_is_up_to_date() -> None:
 # Errors that a JSON Schema cannot express: between two layers, of a shape, or of the text itself.
 NOT_IN_SCHEMA = {
     "alias", "ambiguous-number", "anchor", "claim", "directive", "duplicate-key", "duplicate-name", "encoding",
-    "even-size", "groups", "images", "inputs", "unsupported-by-target", "not-flat", "not-maps", "nothing-to-train", "number", "padding",
+    "even-size", "groups", "images", "inputs", "unsupported-by-target", "not-flat", "not-maps",
+    "not-scores", "not-tokens", "nothing-to-train", "number", "padding",
     "reserved-name", "sections", "shapes", "syntax", "tag", "too-deep", "too-large", "two-documents", "unknown-layer",
     "window",
 }  # fmt: skip

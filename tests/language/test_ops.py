@@ -73,6 +73,15 @@ ROWS = [
     ((3, 5, 4), "{op: mish}", (3, 5, 4), None, 0),
     ((3, 5, 4), "{op: gelu, approximate: tanh}", (3, 5, 4), None, 0),
     ((6, 5, 4), "{op: channel_shuffle, groups: 3}", (6, 5, 4), None, 0),
+    ((6, 5, 4), "{op: tokens}", (20, 6), None, 0),
+    ((20, 6), "{op: transpose}", (6, 20), None, 0),
+    ((20, 6), "{op: mean}", (6,), None, 0),
+    ((20, 6), "{op: select, index: 19}", (6,), None, 0),
+    ((20, 6), "{op: flatten}", (120,), None, 0),
+    ((20, 6), "{op: softmax}", (20, 6), None, 0),
+    ((20, 6), "{op: concat, from: [a, b]}", (20, 12), None, 0),
+    ((20, 6), "{op: split, sections: 3, index: 1}", (20, 2), None, 0),
+    ((20, 6), "{op: linear, out_features: 5}", (20, 5), (5, 6), 600),  # 20 * 6 * 5
     ((3, 5, 4), "{op: pad_channels, before: 2, after: 1}", (6, 5, 4), None, 0),
     ((7, 5, 4), "{op: split, sizes: [2, 5], index: 1}", (5, 5, 4), None, 0),
     # torch.nn.MaxPool2d(3, 2, 1, dilation=2): (9 + 2 - 5) // 2 + 1 and (8 + 2 - 5) // 2 + 1
@@ -120,9 +129,31 @@ def test_parameters_and_buffers_of_norms() -> None:
     assert scale.init.weight.value == 1e-6  # Touvron et al. 2021
 
 
+def test_parameters_of_ops_on_tokens() -> None:
+    """Those of torch.nn.MultiheadAttention(6, 2), and one embedding for each place, or one for all samples."""
+    torch_s = {"in_proj_weight": (18, 6), "in_proj_bias": (18,), "out_proj.weight": (6, 6), "out_proj.bias": (6,)}
+    attention = OPS["multihead_attention"].model_validate({"op": "multihead_attention", "name": "one", "num_heads": 2})
+    unbiased = attention.model_copy(update={"bias": False})
+    token = OPS["class_token"].model_validate({"op": "class_token", "name": "one"})
+    position = OPS["position_embedding"].model_validate({"op": "position_embedding", "name": "one"})
+
+    assert {name: param.shape for name, param in attention.params((20, 6)).items()} == torch_s
+    assert set(unbiased.params((20, 6))) == {"in_proj_weight", "out_proj.weight"}
+    assert token.params((20, 6)) == {"weight": ((1, 1, 6), "embedding")}
+    assert position.params((20, 6)) == {"weight": ((1, 20, 6), "embedding")}
+    assert token.output_shape((20, 6)) == (21, 6)
+    assert attention.output_shape((20, 6)) == position.output_shape((20, 6)) == (20, 6)
+    # 4 products of (20, 6) with (6, 6), and 2 of (20, 6) with (20, 6)
+    counts = attention.counts((20, 6))
+    assert (counts["mac"], counts["matmul"], counts["bias_add"]) == (2880, 4800, 480)
+
+
+PARAMETERS = {"layer_scale", "class_token", "position_embedding", "multihead_attention"}  # no plain weight and bias
+
+
 def test_every_op_has_a_row() -> None:
     """ROWS has every op."""
-    assert {yaml.safe_load(row[1])["op"] for row in ROWS} == set(OPS) - {"layer_scale"}  # it always has a parameter
+    assert {yaml.safe_load(row[1])["op"] for row in ROWS} == set(OPS) - PARAMETERS
 
 
 def test_same_padding_is_that_of_tensorflow() -> None:
@@ -164,6 +195,13 @@ OTHERS: dict[str, dict[str, Any]] = {
     "layer_norm": {"eps": 0.1, "elementwise_affine": False, "bias": False, "init": {"weight": "zeros"}},
     "layer_scale": {"init": {"weight": "zeros"}},
     "stochastic_depth": {"p": 0.25},
+    "tokens": {},
+    "transpose": {},
+    "mean": {},
+    "select": {"index": 2},
+    "class_token": {"init": {"weight": "ones"}},
+    "position_embedding": {"init": {"weight": "ones"}},
+    "multihead_attention": {"num_heads": 2, "bias": True, "init": {"weight": "zeros"}},
     "hardsigmoid": {},
     "hardswish": {},
     "mish": {},
@@ -232,6 +270,9 @@ FROM_WEIGHTS = {
     ("group_norm", "init", "numpy"),
     ("layer_norm", "init", "numpy"),
     ("layer_scale", "init", "numpy"),
+    ("class_token", "init", "numpy"),
+    ("position_embedding", "init", "numpy"),
+    ("multihead_attention", "init", "numpy"),
     ("conv2d", "init", "numpy"),
     ("conv2d", "kernel_size", "numpy"),
     ("conv2d", "out_channels", "numpy"),
@@ -304,7 +345,7 @@ def test_every_target_implements_every_op(op: str, target: str) -> None:
     macros = set(re.findall(r"macro ([a-z]\w+)\(", text))
 
     assert macros & {f"{target}_module", f"{target}_expression"}
-    assert macros <= {f"{t}_{form}" for t in TARGETS for form in ("module", "expression", "pad", "definition")}
+    assert macros <= {f"{t}_{form}" for t in TARGETS for form in ("module", "expression", "pad", "call", "definition")}
 
 
 @pytest.mark.parametrize("path", OP_SPECS, ids=lambda path: path.stem)

@@ -250,6 +250,27 @@ NEW_OPS = {
         x.permute(0, 2, 3, 1), (6,), w["a.weight"]
     ).permute(0, 3, 1, 2),
     "{name: a, op: layer_scale}": lambda f, x, w: x * w["a.weight"][:, None, None],
+    "{name: t, op: tokens}\n{name: a, op: multihead_attention, num_heads: 3}": lambda f, x, w: f.multi_head_attention_forward(
+        *[x.flatten(2).permute(2, 0, 1)] * 3, 6, 3, w["a.in_proj_weight"], w["a.in_proj_bias"], None, None, False, 0.0,
+        w["a.out_proj.weight"], w["a.out_proj.bias"], need_weights=False,
+    )[0].transpose(0, 1),
+    "{name: t, op: tokens}\n{name: a, op: class_token}": lambda f, x, w: f.pad(x.flatten(2), (1, 0)).transpose(1, 2)
+    + f.pad(w["a.weight"], (0, 0, 0, 63)),
+    "{name: t, op: tokens}\n{name: a, op: position_embedding}": lambda f, x, w: x.flatten(2).transpose(1, 2) + w["a.weight"],
+    "{name: t, op: tokens}\n{name: a, op: select, index: 62}": lambda f, x, w: x[:, :, 8, 6],
+    "{name: t, op: tokens}\n{name: a, op: mean}": lambda f, x, w: x.mean(dim=(2, 3)),
+    "{name: t, op: tokens}\n{name: a, op: transpose}": lambda f, x, w: x.flatten(2),
+    "{name: t, op: tokens}\n{name: a, op: layer_norm}": lambda f, x, w: f.layer_norm(
+        x.flatten(2).transpose(1, 2), (6,), w["a.weight"], w["a.bias"]
+    ),
+    "{name: t, op: tokens}\n{name: a, op: layer_scale}": lambda f, x, w: x.flatten(2).transpose(1, 2) * w["a.weight"],
+    "{name: t, op: tokens}\n{name: a, op: softmax}": lambda f, x, w: f.softmax(x.flatten(2), dim=1).transpose(1, 2),
+    "{name: t, op: tokens}\n{name: a, op: linear, out_features: 5}": lambda f, x, w: f.linear(
+        x.flatten(2).transpose(1, 2), w["a.weight"], w["a.bias"]
+    ),
+    "{name: t, op: tokens}\n{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.flatten(2).transpose(1, 2)[
+        :, :, 1:4
+    ],
     "{name: a, op: channel_shuffle, groups: 3}": lambda f, x, w: f.channel_shuffle(x, 3),
     "{name: a, op: pad_channels, before: 2, after: 1}": lambda f, x, w: f.pad(x, (0, 0, 0, 0, 2, 1)),
     "{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.split([1, 3, 2], dim=1)[1],

@@ -23,11 +23,11 @@ TORCHVISION = [
     *("squeezenet1_0", "squeezenet1_1", *BY_NAME, "densenet121", "densenet169", "densenet201"),
     *("mobilenet_v2", "shufflenet_v2", "mnasnet1_0", "regnet_x_400mf", "regnet_y_400mf", "inception_v3"),
     *("mobilenet_v3_large", "mobilenet_v3_small", *(f"efficientnet_b{i}" for i in range(8)), "efficientnet_v2_s"),
-    *("convnext_tiny", "convnext_small", "convnext_base"),
+    *("convnext_tiny", "convnext_small", "convnext_base", "vit_b_16", "vit_l_16"),
 ]
 SMALL = (
     *("resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2", "regnet_y_400mf"),
-    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny"),
+    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vit_b_16"),
 )
 # Of networks that torchvision does not have, or has otherwise, with the source of the number.
 OTHERS = {
@@ -35,6 +35,8 @@ OTHERS = {
     "xception": 22_855_952,  # keras.applications: 22,910,480 with 54,528 moving statistics
     "mobilenet_v1": 4_231_976,  # keras.applications: 4,253,864 with 21,888 moving statistics
     "se_resnet50": 28_088_024,  # timm, seresnet50
+    "deit_tiny": 5_717_416,  # timm, deit_tiny_patch16_224
+    "mixer_b_16": 59_880_472,  # timm, mixer_b16_224
     "preact_resnet50": 25_549_352,  # timm, resnetv2_50
     "cifar_resnet20": 269_722,  # 0.27 million in table 6; 16 x 27 + 6 x (9 x 256 + ...): see the spec
 }
@@ -104,6 +106,10 @@ def test_outputs_are_torchvisions_bit_for_bit(name: str) -> None:
         state[key].uniform_(0.5, 1.5)  # 1e-6 would hide the branch
         last = key.replace("layer_scale", "block.5.bias")
         state = moved_after(state, key, last)
+    if name.startswith("vit"):
+        state = moved_after(moved_after(state, "class_token", "conv_proj.bias"), "encoder.pos_embedding", "class_token")
+        for key in ("class_token", "heads.head.weight", "heads.head.bias"):
+            state[key].normal_(0, 0.1)  # zeros would hide everything
     if name in BY_NAME:
         network.load_state_dict(state, strict=True)
     else:
@@ -113,7 +119,7 @@ def test_outputs_are_torchvisions_bit_for_bit(name: str) -> None:
         assert [v.numel() for v in values] == [shape.numel() for shape in shapes]
         values = [value.reshape(shape) for value, shape in zip(values, shapes, strict=True)]
         network.load_state_dict(dict(zip(keys, values, strict=True)), strict=False)
-    size = {"inception_v3": 299}.get(name, 224 if name.startswith("vgg") else 96)
+    size = {"inception_v3": 299}.get(name, 224 if name.startswith(("vgg", "vit")) else 96)
     images = torch.randn(2, 3, size, size, dtype=torch.float64)
 
     with torch.no_grad():
@@ -152,13 +158,14 @@ def test_resnet50_is_a_short_file() -> None:
         "vgg": "vgg", "squeezenet": "squeezenet", "resn": "resnet", "wide": "resnet", "densenet": "densenet",
         "mobilenet_v2": "mobilenetv2", "mobilenet_v3": "mobilenetv3", "efficientnet": "efficientnet",
         "convnext": "convnext", "shufflenet": "shufflenetv2", "mnasnet": "mnasnet", "regnet": "regnet",
-        "inception": "inception",
+        "inception": "inception", "vit": "vision_transformer",
     }  # fmt: skip
     for name, length in lengths.items():
         module = next(value for key, value in modules.items() if name.startswith(key))
         source = inspect.getsource(getattr(torchvision.models, module))
         assert length < len(source.splitlines()), name
     assert lengths["resnet50"] < 120
+    assert lengths["vit_b_16"] < 110
 
 
 def test_the_zoo_has_the_networks_of_the_list() -> None:

@@ -47,6 +47,8 @@ FAMILIES = {
     "efficientnet_b0": 32,
     "efficientnet_v2_s": 32,
     "convnext_tiny": 32,
+    "vit_b_16": 32,
+    "mixer_b_16": 32,
 }
 
 

@@ -14,6 +14,7 @@ _NAMES = (
     "avg_pool2d",
     "batch_norm2d",
     "channel_shuffle",
+    "class_token",
     "concat",
     "conv2d",
     "dropout",
@@ -29,11 +30,15 @@ _NAMES = (
     "linear",
     "local_response_norm",
     "max_pool2d",
+    "mean",
     "mish",
     "mul",
+    "multihead_attention",
     "pad_channels",
+    "position_embedding",
     "relu",
     "relu6",
+    "select",
     "sigmoid",
     "silu",
     "softmax",
@@ -41,6 +46,8 @@ _NAMES = (
     "split",
     "stochastic_depth",
     "tanh",
+    "tokens",
+    "transpose",
 )
 
 

@@ -20,7 +20,9 @@ class AdaptiveAvgPool2d(Op):
     op: Literal["adaptive_avg_pool2d"]
     output_size: Pair
 
-    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair]:
+    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair] | None:
+        if self.output_size == (1, 1):
+            return None
         # the largest window and distance, where H' does not divide H
         (rows, down), (columns, right) = map(_reach, require_chw(shapes[0])[1:], self.output_size)
         return (rows, columns), (down, right)

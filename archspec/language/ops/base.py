@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from math import prod
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
@@ -10,13 +11,14 @@ from pydantic_core import PydanticCustomError
 
 from archspec.language.names import NAMES_SCHEMA, LayerName, Reason, one_or_more
 
-Shape = tuple[int, ...]  # (C, H, W) or (F,), without the batch
+Shape = tuple[int, ...]  # (C, H, W), (L, D) or (F,), without the batch
 Padding2d = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 Counts = dict[str, int]  # operations for one sample, by KINDS
 
 # The kinds of operations that are counted. The last two are sizes, which some tools count as operations.
 KINDS = {
     "mac": "multiply-accumulates of weights with inputs",
+    "matmul": "multiply-accumulates of activations with activations",
     "bias_add": "adds of biases",
     "compare": "comparisons",
     "add": "other adds",
@@ -106,6 +108,7 @@ class Op(BaseModel, ABC):
     pools: ClassVar[bool] = False  # reduces feature maps without parameters
     combines: ClassVar[bool] = False  # combines or selects tensors: an expression in code, not a layer
     in_line: ClassVar[bool] = False  # another op that PyTorch code computes in `forward`, without a module
+    called_specially: ClassVar[bool] = False  # PyTorch's module takes more than one tensor, or does not return one
     rectifies: ClassVar[bool] = False  # changes negative values only
     nonnegative: ClassVar[bool] = False  # the output is never negative
     keeps_nonnegative: ClassVar[bool] = False  # the output of inputs that are never negative is never negative
@@ -130,6 +133,10 @@ class Op(BaseModel, ABC):
         """Return its parameters and buffers by name, e.g. `weight` and `bias`; by default none."""
         return {}
 
+    def torch_default(self, param: str) -> Any:
+        """Return the initializer that `torch_default` is for a parameter; None for that of most of PyTorch's layers."""
+        return None
+
     def counts(self, *shapes: Shape) -> Counts:
         """Return the operations of the forward pass for one sample, by KINDS; by default none."""
         return {}
@@ -142,17 +149,51 @@ class Op(BaseModel, ABC):
         """Return the tensors that PyTorch's autograd saves for the backward pass, for one sample."""
         return SavedTensors()
 
-    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair]:
-        """Return ((kh, kw), (sh, sw)): effective kernel size and stride, for receptive fields."""
+    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair] | None:
+        """Return ((kh, kw), (sh, sw)): effective kernel size and stride, for receptive fields.
+
+        None if each position depends on all of its input.
+        """
         return (1, 1), (1, 1)
 
 
 def require_chw(shape: Shape) -> tuple[int, int, int]:
-    """Return (C, H, W) of feature maps; raise ShapeError for a vector."""
+    """Return (C, H, W) of feature maps; raise ShapeError for a vector or tokens."""
     if len(shape) != 3:
-        raise ShapeError("not-maps", f"reads feature maps (C, H, W), not a vector of {shape[0]:,}")
+        raise ShapeError("not-maps", f"reads feature maps (C, H, W), not {describe_shape(shape)}")
     c, h, w = shape
     return c, h, w
+
+
+def require_tokens(shape: Shape) -> tuple[int, int]:
+    """Return (L, D) of tokens; raise ShapeError for feature maps or a vector."""
+    if len(shape) != 2:
+        hint = ": put a tokens layer before it" if len(shape) == 3 else ""
+        raise ShapeError("not-tokens", f"reads tokens (L, D), not {describe_shape(shape)}{hint}")
+    length, features = shape
+    return length, features
+
+
+def describe_shape(shape: Shape) -> str:
+    """Return a shape in words, e.g. `a vector of 9,216`."""
+    if len(shape) == 1:
+        return f"a vector of {shape[0]:,}"
+    return f"{'tokens' if len(shape) == 2 else 'feature maps'} of {format_shape(shape)}"
+
+
+def channels_of(shape: Shape) -> int:
+    """Return C of (C, H, W), D of (L, D) or F of (F,)."""
+    return shape[1] if len(shape) == 2 else shape[0]
+
+
+def positions_of(shape: Shape) -> int:
+    """Return H * W of (C, H, W), L of (L, D), 1 of (F,)."""
+    return shape[0] if len(shape) == 2 else prod(shape[1:])
+
+
+def with_channels(shape: Shape, channels: int) -> Shape:
+    """Return `shape` with another number of channels."""
+    return (shape[0], channels) if len(shape) == 2 else (channels, *shape[1:])
 
 
 def format_shape(shape: Shape) -> str:

@@ -8,7 +8,6 @@ from archspec.language.ops.base import (
     Counts,
     Epsilon,
     Op,
-    Pair,
     Param,
     SavedTensors,
     Shape,
@@ -40,8 +39,8 @@ class GroupNorm(Op):
             raise ShapeError("groups", message, "num_groups")
         return shapes[0]
 
-    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair]:
-        return (2 * shapes[0][1] - 1, 2 * shapes[0][2] - 1), (1, 1)  # all places, as far as they are away
+    def receptive_window(self, *shapes: Shape) -> None:
+        return None
 
     def params(self, *shapes: Shape) -> dict[str, Param]:
         channels = (shapes[0][0],)

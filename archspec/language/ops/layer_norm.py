@@ -4,14 +4,15 @@ from math import prod
 from typing import ClassVar, Literal
 
 from archspec.language.initializers import NO_NORM_INIT, NormInit
-from archspec.language.ops.base import Counts, Epsilon, Op, Param, SavedTensors, Shape
+from archspec.language.ops.base import Counts, Epsilon, Op, Param, SavedTensors, Shape, channels_of, positions_of
 
 
 class LayerNorm(Op):
     """y = weight (x - mean) / sqrt(var + eps) + bias, as torch.nn.LayerNorm over the channels (Ba et al. 2016).
 
-    (C, H, W) at each place, as torchvision's LayerNorm2d, or (F,); unchanged. The variance is biased. The same in
-    training and evaluation. Trap: Keras' eps is 1e-3 unless given, which is 72 % off for inputs of 0.01.
+    (C, H, W) at each place, as torchvision's LayerNorm2d, (L, D) each token, or (F,); unchanged. The variance is
+    biased. The same in training and evaluation. Trap: Keras' eps is 1e-3 unless given, which is 72 % off for inputs of
+    0.01.
     """
 
     normalizes: ClassVar[bool] = True
@@ -23,7 +24,7 @@ class LayerNorm(Op):
     init: NormInit = NO_NORM_INIT
 
     def params(self, *shapes: Shape) -> dict[str, Param]:
-        channels = (shapes[0][0],)
+        channels = (channels_of(shapes[0]),)
         if not self.elementwise_affine:
             return {}
         shift = {"bias": Param(channels, "shift")} if self.bias else {}
@@ -38,4 +39,4 @@ class LayerNorm(Op):
         return {"mul": 4 * n, "add": 4 * n}
 
     def saved_for_backward(self, *shapes: Shape) -> SavedTensors:
-        return SavedTensors(input=True, elements=2 * prod(shapes[0][1:]))
+        return SavedTensors(input=True, elements=2 * positions_of(shapes[0]))

@@ -3,25 +3,25 @@
 from math import prod
 from typing import ClassVar, Literal
 
-from archspec.language.initializers import Constant, NormInit
-from archspec.language.ops.base import Counts, Op, Param, SavedTensors, Shape
+from archspec.language.initializers import Constant, WeightInit
+from archspec.language.ops.base import Counts, Op, Param, SavedTensors, Shape, channels_of
 
-SMALL = NormInit.model_construct(weight=Constant.model_construct(value=1e-6), bias=None)
+SMALL = WeightInit.model_construct(weight=Constant.model_construct(value=1e-6))
 
 
 class LayerScale(Op):
     """y = weight x, a factor for each channel, which is 1e-6 at first (Touvron et al. 2021).
 
-    (C, H, W) or (F,), unchanged. For the end of a residual branch, as in ConvNeXt (Liu et al. 2022).
+    (C, H, W), (L, D) or (F,), unchanged. For the end of a residual branch, as in ConvNeXt (Liu et al. 2022).
     """
 
     channelwise: ClassVar[bool] = True
 
     op: Literal["layer_scale"]
-    init: NormInit = SMALL
+    init: WeightInit = SMALL
 
     def params(self, *shapes: Shape) -> dict[str, Param]:
-        return {"weight": Param((shapes[0][0],), "scale")}
+        return {"weight": Param((channels_of(shapes[0]),), "scale")}
 
     def counts(self, *shapes: Shape) -> Counts:
         return {"mul": prod(shapes[0])}

@@ -45,8 +45,7 @@ def judge(context: Context, results: Mapping[str, Result]) -> Iterator[Compariso
                     "init", node.name, name, target, "float32", NAN, statistics.SIGMAS, "is missing", by_spec=True
                 )
                 continue
-            kernel = node.kernel.shape if node.kernel else (1, 1)  # a norm's rules depend on no fan
-            rule = context.graph.initializer(node, name).distribution(kernel)
+            rule = context.graph.distribution(node, name)
             yield _compare(node.name, name, target, result.weights[key], rule, heads)
 
 
