@@ -51,7 +51,8 @@ FAMILIES = {
     "ResNet and its relatives": ("resn", "wide", "se_", "preact", "cifar_resnet", "densenet", "regnet"),
     "Small and fast": ("squeezenet", "mobilenet", "shufflenet", "mnasnet"),
     "EfficientNet and ConvNeXt": ("efficientnet", "convnext"),
-    "Tokens": ("vit", "deit", "mixer"),
+    "Transformers and MLP-Mixer": ("vit", "deit", "mixer", "swin"),
+    "Segmentation": ("unet",),
     "To start from": ("mlp", "cifar_cnn"),
 }
 TABLES = re.compile("(<!-- tables:[^\n]*-->\n).*(<!-- end of tables -->)", re.S)

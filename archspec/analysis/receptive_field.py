@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
+from typing import TypeVar
 
 from archspec.graph import Graph, Node
 from archspec.language.ops import Input
+from archspec.language.ops.base import Rational
+
+N = TypeVar("N", int, Rational)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class ReceptiveField:
     """
 
     size: tuple[int, int] | None
-    stride: tuple[int, int] | None
+    stride: tuple[Rational, Rational] | None
 
 
 def receptive_fields(graph: Graph) -> dict[Node, ReceptiveField]:
@@ -34,11 +39,11 @@ def receptive_fields(graph: Graph) -> dict[Node, ReceptiveField]:
             continue
         (rows, columns), (down, right) = window
         (height, width), stride = _largest(sizes), _largest(strides)
-        size = height + (rows - 1) * stride[0], width + (columns - 1) * stride[1]
+        size = height + ceil((rows - 1) * stride[0]), width + ceil((columns - 1) * stride[1])
         is_vector = len(node.output_shape) == 1
         fields[node] = ReceptiveField(size, None if is_vector else (stride[0] * down, stride[1] * right))
     return fields
 
 
-def _largest(pairs: list[tuple[int, int]]) -> tuple[int, int]:
+def _largest(pairs: list[tuple[N, N]]) -> tuple[N, N]:
     return max(pair[0] for pair in pairs), max(pair[1] for pair in pairs)

@@ -156,7 +156,8 @@ class Graph:
         role = node.params[name].role
         if role not in ("kernel", "bias"):
             own = getattr(node.op, "init", NO_NORM_INIT)
-            return getattr(own, name) or (Ones() if role == "scale" else Zeros())
+            rule = getattr(own, name, None) or (isinstance(node.op, Op) and node.op.torch_default(name))
+            return rule or (Ones() if role == "scale" else Zeros())
         init: Init = getattr(node.op, "init", NO_INIT).over(self.spec.init)
         rule = init.weight if role == "kernel" else init.bias
         assert rule is not None

@@ -25,8 +25,9 @@ ROW_KEYS = ("name", "op", "from", "allow", "repeat", "first", "when")
 # Words that a value may be: no attribute or block may have the name of one. tests/language/test_blocks.py derives them.
 WORDS = frozenset(
     """
-    across_channels constant fan_in fan_out kaiming_normal kaiming_uniform leaky_relu linear none normal ones relu same
-    sigmoid tanh torch_default truncated_normal uniform within_channel xavier_normal xavier_uniform zeros
+    across_channels bilinear constant fan_in fan_out kaiming_normal kaiming_uniform leaky_relu linear nearest none
+    normal ones relu same sigmoid tanh torch_default truncated_normal uniform within_channel xavier_normal
+    xavier_uniform zeros
     """.split()
 )
 KNOWN = ("in_channels", "index")  # names that every expression may use: `index` in a repeated row

@@ -17,12 +17,13 @@ def schema() -> Json:
     """Return the schema, with the docstrings of the language's models as its descriptions."""
     made = Spec.model_json_schema()
     models = made.pop("$defs")
-    for model in OPS.values():
+    names = {op: model.__name__ + "Op" * (model.__name__ in models) for op, model in OPS.items()}  # or a transform's
+    for op, model in OPS.items():
         own = model.model_json_schema()
         models.update(own.pop("$defs", {}))
-        models[model.__name__] = own
+        models[names[op]] = own
     top = _written(made, models)
-    top["properties"]["layers"] = _rows(models)
+    top["properties"]["layers"] = _rows(models, names)
     # Without blocks, an op is one of the language's.
     ops = {"items": {"properties": {"op": {"enum": list(OPS)}}}}
     top["if"] = {"not": {"required": ["blocks"]}}
@@ -123,11 +124,14 @@ _BLOCKS: Json = {
 }
 
 
-def _rows(models: Json) -> Json:
-    """The network's layers, each by its op: what is said of a slip is then about the op that is meant."""
-    described = [models[model.__name__]["description"] for model in OPS.values()]
-    for model in OPS.values():
-        own = models[model.__name__]
+def _rows(models: Json, names: dict[str, str]) -> Json:
+    """The network's layers, each by its op: what is said of a slip is then about the op that is meant.
+
+    `names` are those of the ops' models.
+    """
+    described = [models[name]["description"] for name in names.values()]
+    for name in names.values():
+        own = models[name]
         own["properties"] = {**own["properties"], **_REPEAT}
     row: Json = {
         "type": "object",
@@ -136,9 +140,9 @@ def _rows(models: Json) -> Json:
         "allOf": [
             {
                 "if": {"properties": {"op": {"const": word}}, "required": ["op"]},
-                "then": {"$ref": f"#/$defs/{model.__name__}"},
+                "then": {"$ref": f"#/$defs/{name}"},
             }
-            for word, model in OPS.items()
+            for word, name in names.items()
         ],
     }
     return {"type": "array", "minItems": 1, "items": row}

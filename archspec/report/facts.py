@@ -155,8 +155,8 @@ COLUMNS: dict[str, Column] = {
     ),
     "effective_stride": Column(
         "effective stride",
-        lambda f, n: list(f.fields[n].stride or ()) or None,
-        _shape,
+        lambda f, n: [int(s) if s == int(s) else float(s) for s in f.fields[n].stride or ()] or None,
+        lambda strides: " x ".join(f"{stride:g}" for stride in strides or ()),
         "rows x columns of the input between neighbouring fields",
     ),
     "activation_bytes": Column(

@@ -393,7 +393,12 @@ class Body:
         if self.block and i == 0:
             return Poly.of("in_channels")
         sizes = [channels_of(instance.inputs[i].output_shape) for instance in self.instances]
-        return Poly.of(sizes[0]) if all(size == sizes[0] for size in sizes) else None
+        if all(size == sizes[0] for size in sizes):
+            return Poly.of(sizes[0])
+        for name in ("in_channels", *(self.block.attributes if self.block else ())):
+            if [instance.values.get(name) for instance in self.instances] == sizes:
+                return Poly.of(name)
+        return None
 
     @property
     def layers(self) -> Iterator[LayerView]:

@@ -13,11 +13,12 @@ from archspec.graph.layouts import flattens_maps
 from archspec.language.blocks import Block
 from archspec.language.initializers import TorchDefault
 from archspec.language.ops import Param, Shape
+from archspec.language.ops.base import Padding2d
 from archspec.language.source import SpecError
 from archspec.language.spec import Multiplier
 from archspec.targets.base import Target
 from archspec.targets.bodies import Body
-from archspec.targets.layer_view import LayerView
+from archspec.targets.layer_view import LayerView, uniform
 from archspec.targets.recipe_view import RecipeView
 from archspec.targets.view import ModelView
 
@@ -96,9 +97,44 @@ class KerasLayer(LayerView):
         return None if height % rows or width % columns else (height // rows, width // columns)
 
     @property
+    def crop(self) -> Padding2d | None:
+        """The rows and columns that a transposed convolution is cropped by; None if some would have to be added.
+
+        A valid one of Keras has n * stride + max(kernel - stride, 0) rows, PyTorch's begin at `padding`.
+        """
+        found: Padding2d | None = self.every(_crop)
+        return found
+
+    @property
+    def crops(self) -> bool:
+        """Whether a transposed convolution is cropped."""
+        return self.crop not in (None, ((0, 0), (0, 0)))
+
+    @property
+    def transposes_itself(self) -> bool:
+        """Whether a transposed convolution is none of Keras': with groups, a dilation, or rows that would be added."""
+        found = [
+            node.op.groups > 1 or max(node.op.dilation) > 1 or _crop(node) is None  # type: ignore[union-attr]
+            for node in self.nodes
+        ]
+        return bool(uniform(found, self.row.instances))
+
+    @property
     def transposition(self) -> Shape:
         """The permutation from (H, W, C) to (C, H, W), counted from 1 as in layers.Permute."""
         return 3, 1, 2
+
+
+def _crop(node: Node) -> Padding2d | None:
+    op: Any = node.op
+    found = []
+    for n, out, stride, extent, before in zip(
+        node.input_shapes[0][1:], node.output_shape[1:], op.stride, op.extent, op.padding, strict=True
+    ):
+        rows = n * stride + max(extent - stride, 0)
+        found.append((before, rows - before - out))
+    first, second = found
+    return (first, second) if min(*first, *second) >= 0 else None
 
 
 def _multiplier(node: Node) -> int | None:
@@ -139,7 +175,7 @@ class KerasModel(ModelView):
         return any(
             layer.depth_multiplier
             for layer in self.trainable
-            if isinstance(layer, KerasLayer) and hasattr(layer.node.op, "groups") and hasattr(layer.node.op, "strides")
+            if isinstance(layer, KerasLayer) and hasattr(layer.node.op, "groups") and layer.window
         )
 
     @property
@@ -194,7 +230,9 @@ class KerasModel(ModelView):
             yield layer.window.floor_padding if layer.zero_pads or layer.pads_itself or layer.dilated else None
         if any(isinstance(rule, TorchDefault) and name == "bias" for name, rule in layer.initializers.items()):
             yield layer.fan_in
-        if layer.node.kernel and hasattr(layer.node.op, "dilation"):
+        if hasattr(layer.node.op, "output_padding"):
+            yield layer.transposes_itself or layer.crop
+        elif layer.node.kernel and hasattr(layer.node.op, "dilation"):
             yield layer.every(_multiplier)
         if getattr(layer.node.op, "pools", False) and not layer.window and layer.op.output_size != (1, 1):
             yield layer.shape

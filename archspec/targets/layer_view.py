@@ -121,6 +121,13 @@ class LayerView:
         values = [isinstance(instance.values.get(name), tuple) for instance in self.row.instances]
         return bool(uniform(values, self.row.instances))
 
+    def pair(self, field: str) -> Any:
+        """Return an attribute that is a pair, (height, width), where the text may have one number for both."""
+        value = getattr(self.op, field)
+        if not isinstance(value, Code):
+            return value
+        return value if self.is_pair("stride" if field == "strides" else field) else (value, value)
+
     def every(self, value: Callable[[Node], Any]) -> Any:
         """Return what is the same for all its nodes; raise SplitError if it is not."""
         return uniform([value(node) for node in self.nodes], self.row.instances)
@@ -146,6 +153,12 @@ class LayerView:
     def reads_tokens(self) -> bool:
         """Whether its first input is tokens."""
         return self.rank == 2
+
+    @property
+    def length(self) -> int:
+        """The number of tokens that it reads."""
+        length: int = self.every(lambda node: node.input_shapes[0][0])
+        return length
 
     @property
     def channel_axis(self) -> int:

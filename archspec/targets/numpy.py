@@ -29,13 +29,6 @@ class NumpyLayer(LayerView):
             return Code(f'w[f"{{name}}.{self.row.name_within(self.number)}.{name}"]')
         return Code(f'w["{self.name}.{name}"]')
 
-    def pair(self, field: str) -> Any:
-        """Return an attribute that is a pair, (height, width), where the text may have one number for both."""
-        value = getattr(self.op, field)
-        if not isinstance(value, Code):
-            return value
-        return value if self.is_pair("stride" if field == "strides" else field) else (value, value)
-
 
 class NumpyModel(ModelView):
     """A graph as the NumPy template reads it."""

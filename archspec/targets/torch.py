@@ -104,6 +104,23 @@ class TorchModel(ModelView):
         return None
 
     @property
+    def exact(self) -> set[str]:
+        """The ops whose class is a base of a class inside another op's module: nn.Linear of nn.MultiheadAttention's."""
+        return {"linear"} if self.calls_specially else set()
+
+    @property
+    def kernels_of_norms(self) -> list[str]:
+        """The parameters of norms' modules that are no norm's: the projections of an attention with an embedding."""
+        return sorted(
+            {
+                name
+                for layer in self.norms
+                for name, param in layer.node.params.items()
+                if param.role in ("kernel", "bias") and "." not in name
+            }
+        )
+
+    @property
     def calls_specially(self) -> bool:
         """Whether a module does not return one tensor."""
         return any(layer.node.op.called_specially for layer in self.layers)  # type: ignore[union-attr]
@@ -126,7 +143,7 @@ class TorchModel(ModelView):
         usual = {op: _usual(layers, preferred) for op, layers in by_op.items()}
         cases: dict[Any, Reset] = {}
         for op, rules in usual.items():
-            key: Any = tuple((param, rule) for param, (rule, _) in rules.items())
+            key: Any = (op in self.exact and op, *((param, rule) for param, (rule, _) in rules.items()))
             if rules:
                 case = cases.get(key, Reset((), (), rules))
                 bare = any(not layer.node.trainable for layer in self.ops[op])
@@ -148,9 +165,8 @@ class TorchModel(ModelView):
 def _default(layer: LayerView, param: str) -> Rule | BiasRule:
     """Return the rule by which PyTorch's module initializes a parameter."""
     role = layer.node.params[param].role
-    if role in ("kernel", "bias"):
-        return layer.node.op.torch_default(param) or TorchDefault()  # type: ignore[union-attr]
-    return Ones() if role == "scale" else Zeros()
+    own = layer.node.op.torch_default(param)  # type: ignore[union-attr]
+    return own or (TorchDefault() if role in ("kernel", "bias") else Ones() if role == "scale" else Zeros())
 
 
 def _usual(layers: list[LayerView], preferred: set[Any]) -> dict[str, tuple[Rule | BiasRule, LayerView]]:

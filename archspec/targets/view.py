@@ -87,8 +87,7 @@ class ModelView:
             if field not in Op.model_fields and field not in ("init", "padding"):
                 yield getattr(layer.op, field)
         yield layer.rank
-        if any(param.role == "embedding" for param in layer.node.params.values()):
-            yield layer.shape
+        yield layer.every(lambda node: [p.shape[1:-1] for p in node.params.values() if p.role == "embedding"])
         yield layer.initializers
         yield layer.flattened
 

@@ -136,7 +136,7 @@ def _candidates(op: Op, field: str, value: Any) -> Iterator[Any]:
     elif isinstance(value, int):
         least = 0 if field == "index" else 1
         yield from (n for n in (value + 1, value + 2, value - 1, value - 2, 2, 1) if n >= least)
-    elif field == "padding" and isinstance(value, tuple):
+    elif field == "padding" and isinstance(value, tuple) and isinstance(value[0], tuple):
         (top, bottom), (left, right) = value
         yield (top + 1, max(bottom - 1, 0)), (left, right)  # on the wrong side
         yield (max(top - 1, 0), bottom), (max(left - 1, 0), right)

@@ -392,7 +392,7 @@ def test_explain_has_a_page_for_every_op() -> None:
     from archspec.language.ops.base import Op
 
     for name, model in OPS.items():
-        text = archspec_command("explain", name).stdout
+        text = archspec_command("explain", name).stdout.split("\n# ")[0]  # a transform's page may follow
         fields = [field for field in model.model_fields if field not in Op.model_fields]
         rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| `")]
         assert [row[0].strip(" `") for row in rows] == fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from hypothesis import strategies as st
@@ -65,6 +65,7 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             + ["silu", "hardswish", "hardsigmoid", "mish", "softplus", "gelu"]
             + ["layer_norm", "layer_scale", "stochastic_depth"]
             + ["tokens"] * 4
+            + ["conv_transpose2d", "upsample", "space_to_depth", "shifted_window_attention"] * 2
         )
     )
     layer: dict[str, Any] = {"op": op}
@@ -105,6 +106,23 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
         layer |= {"elementwise_affine": draw(st.booleans())}
     elif op == "stochastic_depth":
         layer |= {"p": draw(st.sampled_from([0.0, 0.25, 0.5]))}
+    elif op == "conv_transpose2d":
+        groups = draw(st.sampled_from(divisors(channels)))
+        kernel, stride, dilation = pair(draw, 1, 4), pair(draw, 1, 3), pair(draw, 1, 2)
+        more = [draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True)]
+        layer |= {"out_channels": groups * draw(st.integers(1, max(1, 8 // groups))), "groups": groups}
+        layer |= {"kernel_size": kernel, "stride": stride, "dilation": dilation, "output_padding": more}
+        layer |= {"padding": pair(draw, 0, 2), "bias": draw(st.booleans())}
+    elif op == "upsample":
+        layer |= {"scale_factor": pair(draw, 1, 3)}
+        if draw(st.booleans()):
+            layer |= {"mode": "bilinear", "align_corners": draw(st.booleans())}
+    elif op == "space_to_depth":
+        layer |= {"block_size": draw(st.sampled_from(divisors(gcd(*shape[1:]))))}
+    elif op == "shifted_window_attention":
+        window = pair(draw, 1, 4)
+        layer |= {"num_heads": draw(st.sampled_from(divisors(channels))), "window_size": window}
+        layer |= {"shift_size": [draw(st.integers(0, size - 1)) for size in window], "bias": draw(st.booleans())}
     elif op == "gelu":
         layer |= {"approximate": draw(st.sampled_from(["none", "tanh"]))}
     elif op == "leaky_relu":
@@ -302,17 +320,20 @@ def networks(draw: Draw) -> dict[str, Any]:
         made.append((layer["name"], out))
         return True
 
-    for _ in range(draw(st.integers(1, 10))):
+    for _ in range(draw(st.integers(2, 12))):
         name, shape = made[-1] if draw(st.integers(0, 3)) else draw(st.sampled_from(made))
         alike = [other for other, s in made if s == shape]
         beside = [other for other, s in made if with_channels(s, 1) == with_channels(shape, 1)]
-        joint = draw(st.integers(0, 5))
+        larger = [other for other, s in made if len(s) == len(shape) == 3 and s[1] >= shape[1] and s[2] >= shape[2]]
+        joint = draw(st.integers(0, 6))
         if joint == 0 and len(alike) > 1:
             add({"op": "add"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=3, unique=True)))
         elif joint == 2 and blocks and len(shape) > 1:
             add(use_block(draw, shape), [name])
         elif joint == 3 and len(shape) == 3 and len(alike) > 1:
             add({"op": "mul"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=2, unique=True)))
+        elif joint == 4 and len(larger) > 1:
+            add({"op": "center_crop"}, [draw(st.sampled_from([other for other in larger if other != name])), name])
         elif joint == 1 and len(beside) > 1:
             add({"op": "concat"}, draw(st.lists(st.sampled_from(beside), min_size=2, max_size=3, unique=True)))
         else:

@@ -73,6 +73,17 @@ ROWS = [
     ((3, 5, 4), "{op: mish}", (3, 5, 4), None, 0),
     ((3, 5, 4), "{op: gelu, approximate: tanh}", (3, 5, 4), None, 0),
     ((6, 5, 4), "{op: channel_shuffle, groups: 3}", (6, 5, 4), None, 0),
+    # torch.nn.ConvTranspose2d(6, 4, (3, 2), (2, 3), (1, 0), (1, 0), 2, dilation=(1, 2)); 20 places * 6 * 2 * 3 * 2 MACs
+    (
+        (6, 5, 4),
+        "{op: conv_transpose2d, out_channels: 4, kernel_size: [3, 2], stride: [2, 3], padding: [1, 0], output_padding: [1, 0], dilation: [1, 2], groups: 2}",
+        (4, 10, 12),
+        (6, 2, 3, 2),
+        1_440,
+    ),
+    ((6, 5, 4), "{op: upsample, scale_factor: [2, 3], mode: bilinear}", (6, 10, 12), None, 0),
+    ((6, 6, 4), "{op: space_to_depth, block_size: 2}", (24, 3, 2), None, 0),
+    ((6, 5, 4), "{op: center_crop, from: [a, b]}", (6, 5, 4), None, 0),
     ((6, 5, 4), "{op: tokens}", (20, 6), None, 0),
     ((20, 6), "{op: transpose}", (6, 20), None, 0),
     ((20, 6), "{op: mean}", (6,), None, 0),
@@ -99,7 +110,9 @@ def test_shapes_parameters_and_macs_of_an_op(
     shapes = [input_shape] * len(fields.get("from", [0]))
 
     assert op.output_shape(*shapes) == shape
-    expected = {} if weight is None else {"weight": (weight, "kernel"), "bias": (weight[:1], "bias")}
+    expected = {} if weight is None else {"weight": (weight, "kernel"), "bias": (shape[:1], "bias")}
+    if weight is not None and len(shape) == 2:
+        expected["bias"] = (shape[1:], "bias")
     assert {name: param for name, param in op.params(*shapes).items() if param.trainable} == expected
     assert op.counts(*shapes).get("mac", 0) == macs
 
@@ -143,12 +156,28 @@ def test_parameters_of_ops_on_tokens() -> None:
     assert position.params((20, 6)) == {"weight": ((1, 20, 6), "embedding")}
     assert token.output_shape((20, 6)) == (21, 6)
     assert attention.output_shape((20, 6)) == position.output_shape((20, 6)) == (20, 6)
+    fields = {"op": "shifted_window_attention", "name": "one", "num_heads": 2, "window_size": [3, 2]}
+    windows = OPS["shifted_window_attention"].model_validate(fields)
+    assert windows.params((6, 5, 4))["relative_position_bias_table"] == (
+        (15, 2),
+        "embedding",
+    )  # (2 * 3 - 1) (2 * 2 - 1)
+    assert windows.output_shape((6, 5, 4)) == (6, 5, 4)
+    # 2 x 2 windows of 6 places; 4 products of 24 places with (6, 6), and 2 of 24 with 6 places
+    assert {k: windows.counts((6, 5, 4))[k] for k in ("mac", "matmul")} == {"mac": 3456, "matmul": 1728}
     # 4 products of (20, 6) with (6, 6), and 2 of (20, 6) with (20, 6)
     counts = attention.counts((20, 6))
     assert (counts["mac"], counts["matmul"], counts["bias_add"]) == (2880, 4800, 480)
 
 
-PARAMETERS = {"layer_scale", "class_token", "position_embedding", "multihead_attention"}  # no plain weight and bias
+# Without a plain weight and bias.
+PARAMETERS = {
+    "layer_scale",
+    "class_token",
+    "position_embedding",
+    "multihead_attention",
+    "shifted_window_attention",
+}
 
 
 def test_every_op_has_a_row() -> None:
@@ -196,6 +225,27 @@ OTHERS: dict[str, dict[str, Any]] = {
     "layer_scale": {"init": {"weight": "zeros"}},
     "stochastic_depth": {"p": 0.25},
     "tokens": {},
+    "conv_transpose2d": {
+        "out_channels": 8,
+        "kernel_size": 5,
+        "stride": [3, 4],
+        "padding": 0,
+        "output_padding": [0, 1],
+        "dilation": 2,
+        "groups": 2,
+        "bias": False,
+        "init": {"weight": "ones"},
+    },
+    "upsample": {"scale_factor": 4, "mode": "bilinear", "align_corners": True},
+    "space_to_depth": {"block_size": 1},
+    "center_crop": {},
+    "shifted_window_attention": {
+        "num_heads": 2,
+        "window_size": 3,
+        "shift_size": 0,
+        "bias": True,
+        "init": {"weight": "zeros"},
+    },
     "transpose": {},
     "mean": {},
     "select": {"index": 2},
@@ -273,6 +323,10 @@ FROM_WEIGHTS = {
     ("class_token", "init", "numpy"),
     ("position_embedding", "init", "numpy"),
     ("multihead_attention", "init", "numpy"),
+    ("shifted_window_attention", "init", "numpy"),
+    ("conv_transpose2d", "init", "numpy"),
+    ("conv_transpose2d", "kernel_size", "numpy"),
+    ("conv_transpose2d", "out_channels", "numpy"),
     ("conv2d", "init", "numpy"),
     ("conv2d", "kernel_size", "numpy"),
     ("conv2d", "out_channels", "numpy"),
@@ -303,6 +357,8 @@ def test_every_attribute_changes_the_code_of_every_target(op: str, field: str, t
         layer["bias"] = True
     if (op, field) == ("local_response_norm", "norm_region"):
         layer["groups"] = 1
+    if (op, field) == ("upsample", "align_corners"):
+        layer["mode"] = "bilinear"
 
     def generated(value: Any) -> str:
         layer[field] = value

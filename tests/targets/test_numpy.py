@@ -226,6 +226,16 @@ def test_split_concat_and_add_equal_numpy(x: Array) -> None:
     assert (run(layers, x) == np.concatenate([last, first + last], axis=1)).all()
 
 
+def swin(x: Any, w: Any, heads: int, window: list[int], shift: list[int]) -> Any:
+    """Return the output of torchvision's module with the weights of layer `a`."""
+    torchvision = pytest.importorskip("torchvision.models.swin_transformer")
+    module = torchvision.ShiftedWindowAttention(6, window, shift, heads).double()
+    state = {f"{name}.{kind}": w[f"a.{name}_{kind}"] for name in ("qkv", "proj") for kind in ("weight", "bias")}
+    state["relative_position_bias_table"] = w["a.relative_position_bias_table"]
+    module.load_state_dict(state, strict=False)
+    return module(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).detach()
+
+
 NEW_OPS = {
     "{name: a, op: batch_norm2d, eps: 0.01}": lambda f, x, w: f.batch_norm(
         x, w["a.running_mean"] + 0, w["a.running_var"] + 0, w["a.weight"], w["a.bias"], eps=0.01
@@ -271,6 +281,27 @@ NEW_OPS = {
     "{name: t, op: tokens}\n{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.flatten(2).transpose(1, 2)[
         :, :, 1:4
     ],
+    "{name: a, op: conv_transpose2d, out_channels: 4, kernel_size: [3, 2], stride: [2, 3], padding: 1, output_padding: 1}": lambda f, x, w: (
+        f.conv_transpose2d(x, w["a.weight"], w["a.bias"], (2, 3), 1, 1)
+    ),
+    "{name: a, op: conv_transpose2d, out_channels: 6, kernel_size: [2, 3], dilation: [3, 2], groups: 3, bias: false}": lambda f, x, w: (
+        f.conv_transpose2d(x, w["a.weight"], groups=3, dilation=(3, 2))
+    ),
+    "{name: a, op: upsample, scale_factor: [2, 3]}": lambda f, x, w: f.interpolate(x, scale_factor=(2, 3)),
+    "{name: a, op: upsample, scale_factor: [2, 3], mode: bilinear}": lambda f, x, w: f.interpolate(
+        x, scale_factor=(2, 3), mode="bilinear"
+    ),
+    "{name: a, op: upsample, scale_factor: [2, 3], mode: bilinear, align_corners: true}": lambda f, x, w: f.interpolate(
+        x, scale_factor=(2, 3), mode="bilinear", align_corners=True
+    ),
+    "{name: s, op: max_pool2d, kernel_size: [4, 3], stride: 1}\n{name: a, op: center_crop, from: [input, s]}": lambda f, x, w: x[
+        :, :, 1:7, 1:6
+    ],
+    "{name: s, op: max_pool2d, kernel_size: [2, 2], stride: 1}\n{name: a, op: space_to_depth, block_size: 2}": lambda f, x, w: (
+        lambda y: y.new_tensor(0) + __import__("torch").cat((y[:, :, ::2, ::2], y[:, :, 1::2, ::2], y[:, :, ::2, 1::2], y[:, :, 1::2, 1::2]), dim=1)
+    )(f.max_pool2d(x, 2, 1)),
+    "{name: a, op: shifted_window_attention, num_heads: 3, window_size: [4, 3], shift_size: [2, 1]}": lambda f, x, w: swin(x, w, 3, [4, 3], [2, 1]),
+    "{name: a, op: shifted_window_attention, num_heads: 2, window_size: [3, 7], shift_size: [1, 3]}": lambda f, x, w: swin(x, w, 2, [3, 7], [1, 3]),
     "{name: a, op: channel_shuffle, groups: 3}": lambda f, x, w: f.channel_shuffle(x, 3),
     "{name: a, op: pad_channels, before: 2, after: 1}": lambda f, x, w: f.pad(x, (0, 0, 0, 0, 2, 1)),
     "{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.split([1, 3, 2], dim=1)[1],

@@ -23,11 +23,11 @@ TORCHVISION = [
     *("squeezenet1_0", "squeezenet1_1", *BY_NAME, "densenet121", "densenet169", "densenet201"),
     *("mobilenet_v2", "shufflenet_v2", "mnasnet1_0", "regnet_x_400mf", "regnet_y_400mf", "inception_v3"),
     *("mobilenet_v3_large", "mobilenet_v3_small", *(f"efficientnet_b{i}" for i in range(8)), "efficientnet_v2_s"),
-    *("convnext_tiny", "convnext_small", "convnext_base", "vit_b_16", "vit_l_16"),
+    *("convnext_tiny", "convnext_small", "convnext_base", "vit_b_16", "vit_l_16", "swin_t"),
 ]
 SMALL = (
     *("resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v2", "regnet_y_400mf"),
-    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vit_b_16"),
+    *("mobilenet_v3_large", "efficientnet_b0", "convnext_tiny", "vit_b_16", "swin_t"),
 )
 # Of networks that torchvision does not have, or has otherwise, with the source of the number.
 OTHERS = {
@@ -37,6 +37,15 @@ OTHERS = {
     "se_resnet50": 28_088_024,  # timm, seresnet50
     "deit_tiny": 5_717_416,  # timm, deit_tiny_patch16_224
     "mixer_b_16": 59_880_472,  # timm, mixer_b16_224
+    # figure 1: two 3 x 3 convolutions a level; from below 2 x 2 transposed ones, and 3 x 3 ones of what is concatenated
+    "unet": sum(
+        [
+            sum(9 * a * b + b for a, b in ((1, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256))),
+            sum(9 * a * b + b for a, b in ((256, 512), (512, 512), (512, 1024), (1024, 1024))),
+            sum(4 * 2 * n * n + n + 9 * 2 * n * n + n + 9 * n * n + n for n in (512, 256, 128, 64)),
+            64 * 2 + 2,
+        ]
+    ),
     "preact_resnet50": 25_549_352,  # timm, resnetv2_50
     "cifar_resnet20": 269_722,  # 0.27 million in table 6; 16 x 27 + 6 x (9 x 256 + ...): see the spec
 }
@@ -90,7 +99,7 @@ def test_parameters_of_other_networks(name: str, params: int) -> None:
 def test_outputs_are_torchvisions_bit_for_bit(name: str) -> None:
     """With torchvision's state dict, in float64: by name for the ResNets, else by order and shape.
 
-    ConvNeXt to rounding: its linear layers at each place are convolutions of 1 x 1 here.
+    ConvNeXt and Swin to rounding: their linear layers at each place are convolutions of 1 x 1 here.
     """
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
@@ -106,6 +115,10 @@ def test_outputs_are_torchvisions_bit_for_bit(name: str) -> None:
         state[key].uniform_(0.5, 1.5)  # 1e-6 would hide the branch
         last = key.replace("layer_scale", "block.5.bias")
         state = moved_after(state, key, last)
+    if name.startswith("swin"):
+        state = {key: value for key, value in state.items() if not key.endswith("relative_position_index")}
+        for i in (2, 4, 6):
+            state = moved_after(state, f"features.{i}.reduction.weight", f"features.{i}.norm.bias")
     if name.startswith("vit"):
         state = moved_after(moved_after(state, "class_token", "conv_proj.bias"), "encoder.pos_embedding", "class_token")
         for key in ("class_token", "heads.head.weight", "heads.head.bias"):
@@ -126,7 +139,7 @@ def test_outputs_are_torchvisions_bit_for_bit(name: str) -> None:
         expected, found = reference(images), network(images)
 
     assert expected.std() > 0
-    if name.startswith("convnext"):
+    if name.startswith(("convnext", "swin")):
         assert float(abs(expected - found).max() / abs(expected).max()) < 1e-13
     else:
         assert torch.equal(expected, found)
@@ -159,6 +172,7 @@ def test_resnet50_is_a_short_file() -> None:
         "mobilenet_v2": "mobilenetv2", "mobilenet_v3": "mobilenetv3", "efficientnet": "efficientnet",
         "convnext": "convnext", "shufflenet": "shufflenetv2", "mnasnet": "mnasnet", "regnet": "regnet",
         "inception": "inception", "vit": "vision_transformer",
+        "swin": "swin_transformer",
     }  # fmt: skip
     for name, length in lengths.items():
         module = next(value for key, value in modules.items() if name.startswith(key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from fractions import Fraction
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -13,6 +14,7 @@ from archspec.language.names import NAMES_SCHEMA, LayerName, Reason, one_or_more
 
 Shape = tuple[int, ...]  # (C, H, W), (L, D) or (F,), without the batch
 Padding2d = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+Rational = int | Fraction
 Counts = dict[str, int]  # operations for one sample, by KINDS
 
 # The kinds of operations that are counted. The last two are sizes, which some tools count as operations.
@@ -149,10 +151,10 @@ class Op(BaseModel, ABC):
         """Return the tensors that PyTorch's autograd saves for the backward pass, for one sample."""
         return SavedTensors()
 
-    def receptive_window(self, *shapes: Shape) -> tuple[Pair, Pair] | None:
+    def receptive_window(self, *shapes: Shape) -> tuple[Pair, tuple[Rational, Rational]] | None:
         """Return ((kh, kw), (sh, sw)): effective kernel size and stride, for receptive fields.
 
-        None if each position depends on all of its input.
+        The stride of an upsampling is a fraction. None if each position depends on all of its input.
         """
         return (1, 1), (1, 1)
 
@@ -211,6 +213,13 @@ def _pair(value: Any) -> tuple[int, int]:
     return one[0], one[1]
 
 
+def _margin(value: Any) -> tuple[int, int]:
+    one = [value, value] if type(value) is int else value
+    if not isinstance(one, list) or len(one) != 2 or not all(type(n) is int and 0 <= n < 2**31 for n in one):
+        raise PydanticCustomError("wrong-value", "must be a whole number or [height, width]")
+    return one[0], one[1]
+
+
 def _padding(value: Any) -> Padding2d | Literal["same"]:
     if value == "same":
         return "same"
@@ -239,6 +248,17 @@ Pair = Annotated[
         {
             "description": "a positive whole number, or [height, width]",
             "oneOf": [_POSITIVE, {"type": "array", "items": _POSITIVE, "minItems": 2, "maxItems": 2}],
+        }
+    ),
+]
+# (height, width), 0 included
+Margin = Annotated[
+    tuple[int, int],
+    PlainValidator(_margin),
+    WithJsonSchema(
+        {
+            "description": "a whole number, or [height, width]",
+            "oneOf": [_ADDED, {"type": "array", "items": _ADDED, "minItems": 2, "maxItems": 2}],
         }
     ),
 ]

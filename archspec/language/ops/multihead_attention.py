@@ -16,6 +16,7 @@ class MultiheadAttention(Op):
     """
 
     called_specially: ClassVar[bool] = True
+    saturates: ClassVar[bool] = True
 
     op: Literal["multihead_attention"]
     num_heads: Size
