@@ -69,6 +69,9 @@ CONVENTIONS = {
             '"FLOPs" (MACs)',
             {
                 "*.mac": 1,
+                "shifted_window_attention.matmul": 1,
+                "upsample.mul": 1,
+                "upsample.copied": 1,
                 "adaptive_avg_pool2d.in": 1,
                 "batch_norm2d.in": 1,
                 "batch_norm2d.scaled": 1,
@@ -85,6 +88,12 @@ CONVENTIONS = {
             {
                 "*.mac": 1,
                 "multihead_attention.mac": -1,
+                "shifted_window_attention.mac": -1,
+                "conv_transpose2d.mac": -1,
+                "conv_transpose2d.output_mac": 1,
+                "upsample.mul": 2,
+                "upsample.copied": 1,
+                "upsample.add": 1,
                 "adaptive_avg_pool2d.in": 1,
                 "adaptive_avg_pool2d.out": 1,
                 "avg_pool2d.out": 1,
@@ -99,7 +108,13 @@ CONVENTIONS = {
         Convention(
             "thop-params",
             "parameters",
-            {"conv2d.params": 1, "linear.params": 1, "batch_norm2d.params": 1, "layer_norm.vector_params": 1},
+            {
+                "conv2d.params": 1,
+                "conv_transpose2d.params": 1,
+                "linear.params": 1,
+                "batch_norm2d.params": 1,
+                "layer_norm.vector_params": 1,
+            },
             "parameters of the layers that it knows: those of attention, embeddings, layer scales and norms of maps "
             "are missing (thop 0.1.1)",
         ),
@@ -109,6 +124,8 @@ CONVENTIONS = {
             {
                 "conv2d.mac": 1,
                 "conv2d.bias_add": 1,
+                "conv_transpose2d.output_mac": 1,
+                "conv_transpose2d.bias_add": 1,
                 "linear.params": 1,
                 "batch_norm2d.params": 1,
                 "group_norm.params": 1,
@@ -116,6 +133,7 @@ CONVENTIONS = {
                 "layer_scale.params": 1,
                 "class_token.params": 1,
                 "position_embedding.params": 1,
+                "shifted_window_attention.params_by_width": 1,
             },
             "parameters times positions: MACs and the adds of biases; the parameters of norms once; linear layers on "
             "tokens as if they read one, and nothing of attention (torchinfo 1.8)",
@@ -143,6 +161,9 @@ CONVENTIONS = {
                 "multihead_attention.matmul": 1,
                 "multihead_attention.mul": 1,
                 "multihead_attention.div": 1,
+                "shifted_window_attention.mac": -1,
+                "shifted_window_attention.bias_add": -1,
+                "upsample.out": 2,
                 **_LRN_IN_POOL3D,
             },
             "its default backend: MACs, biases, ReLUs and pools twice over (a bug: the module's hook counts, and so "
@@ -151,8 +172,9 @@ CONVENTIONS = {
         Convention(
             "ptflops-aten",
             "MACs",
-            {"*.mac": 1, "*.bias_add": 1},
-            "its other backend: MACs and the adds of biases; no products of attention (ptflops 0.7.5)",
+            {"*.mac": 1, "*.bias_add": 1, "shifted_window_attention.matmul": 1},
+            "its other backend: MACs and the adds of biases; of attention only what is no function of PyTorch's "
+            "(ptflops 0.7.5)",
         ),
         Convention("calflops-macs", "MACs", {"*.mac": 1}, "MACs; no products of attention (calflops 0.3.2, DeepSpeed)"),
         Convention(
@@ -161,6 +183,8 @@ CONVENTIONS = {
             {
                 "*.mac": 2,
                 "conv2d.bias_add": 1,
+                "conv_transpose2d.smaller_bias_add": 1,
+                "upsample.in": 1,
                 "relu.in": 1,
                 "leaky_relu.in": 1,
                 "elu.in": 1,

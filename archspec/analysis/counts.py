@@ -7,7 +7,7 @@ from math import prod
 
 from archspec.graph import Graph, Node
 from archspec.language.ops import Input
-from archspec.language.ops.base import Counts
+from archspec.language.ops.base import Counts, channels_of
 
 DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
 
@@ -46,6 +46,7 @@ NODE_KINDS = {
     "vector_in": "input elements of a layer that reads vectors or tokens",
     "vector_scaled": "the same of a norm that scales and shifts them",
     "params": "trainable parameters",
+    "params_by_width": "trainable parameters times the output's channels",
     "vector_params": "the same of a layer that reads vectors or tokens",
     "scaled": "input elements that a norm scales and shifts",
     "weight_grad": "multiply-accumulates of the weights' gradient: as many as in the forward pass",
@@ -74,6 +75,7 @@ def counts(node: Node) -> Counts:
     if bias := _bias_adds(node, found):
         found["bias_grad"] = bias
     found["params"] = params(node)
+    found["params_by_width"] = found["params"] * channels_of(node.output_shape)
     scales = found["params"] and getattr(node.op, "normalizes", False)
     if scales:
         found["scaled"] = prod(node.input_shapes[0])

@@ -137,6 +137,18 @@ PRINTED = {
         "FlopCounterMode": 35_127_656_448,
         "FlopCounterMode-training": 105_151_758_336,
     },
+    "swin_t": {
+        "fvcore": 4_509_232_128,
+        "thop": 2_963_197_440,
+        "thop-params": 19_596_424,  # of 28,288,354
+        "torchinfo": 8_037_185_512,
+        "ptflops": 2_982_126_568,
+        "ptflops-aten": 4_503_738_856,
+        "calflops": 8_732_686_848,
+        "calflops-macs": 4_350_425_088,
+        "FlopCounterMode": 8_981_133_312,
+        "FlopCounterMode-training": 26_914_498_560,
+    },
     "convnext_tiny": {
         "thop-params": 28_566_184,  # of 28,589,128
         "fvcore": 4_470_437_376,
@@ -174,7 +186,7 @@ def test_every_convention_has_an_integer_of_its_tool() -> None:
             pytest.param(name, marks=pytest.mark.slow)
             for name in (
                 *("alexnet_ungrouped", "alexnet_torchvision", "resnet50", "densenet121", "googlenet"),
-                *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny", "vit_b_16"),
+                *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny", "vit_b_16", "swin_t"),
             )
         ),
     ],
@@ -213,6 +225,27 @@ def test_layers_of_vectors_count_as_the_tools_print(layer: str, printed: dict[st
     found = {tool: c.total(graph) for tool, c in CONVENTIONS.items() if tool not in others}
 
     assert {tool: count for tool, count in found.items() if count} == printed
+
+
+@pytest.mark.parametrize(
+    ("layer", "printed"),
+    [
+        (
+            "op: conv_transpose2d, out_channels: 6, kernel_size: 3, stride: 2, padding: 1, output_padding: 1",
+            {"fvcore": 6480, "thop": 25920, "thop-params": 330, "torchinfo": 26400, "ptflops": 6960, "calflops": 12996},
+        ),
+        (
+            "op: upsample, scale_factor: 2, mode: bilinear",
+            {"fvcore": 1920, "thop": 5280, "ptflops": 960, "calflops": 120},
+        ),
+        ("op: upsample, scale_factor: 2", {"fvcore": 480, "thop": 480, "ptflops": 960, "calflops": 120}),
+    ],
+)
+def test_enlarging_layers_count_as_the_tools_print(layer: str, printed: dict[str, int]) -> None:
+    """Of 6 maps of 5 x 4, without the convolution of 720 MACs and 36 parameters that calflops needs to run at all."""
+    graph = network(f"{{name: one, {layer}}}", "{channels: 6, height: 5, width: 4}")
+
+    assert {tool: CONVENTIONS[tool].total(graph) for tool in printed} == printed
 
 
 def test_counts_by_kind_of_a_small_network() -> None:

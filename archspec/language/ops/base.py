@@ -17,7 +17,7 @@ Padding2d = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, ri
 Rational = int | Fraction
 Counts = dict[str, int]  # operations for one sample, by KINDS
 
-# The kinds of operations that are counted. The last two are sizes, which some tools count as operations.
+# The kinds of operations that are counted. From `padded` on they are what some tools count.
 KINDS = {
     "mac": "multiply-accumulates of weights with inputs",
     "matmul": "multiply-accumulates of activations with activations",
@@ -30,6 +30,9 @@ KINDS = {
     "exp": "exponentials",
     "random": "random draws, in training",
     "padded": "values of the feature maps after local_response_norm has padded their channels on both sides",
+    "copied": "values that are repeated",
+    "output_mac": "multiply-accumulates of a transposed convolution if each output read a kernel, as some tools count",
+    "smaller_bias_add": "its adds of biases if it made feature maps smaller, as one tool counts",
     "stride_area": "positions of a window times the area of its stride",
 }
 

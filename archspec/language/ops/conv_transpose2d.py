@@ -1,6 +1,7 @@
 """conv_transpose2d: the transpose of a convolution, which enlarges feature maps."""
 
 from fractions import Fraction
+from math import prod
 from typing import Any, Literal
 
 from archspec.language.initializers import NO_INIT, Init
@@ -74,9 +75,14 @@ class ConvTranspose2d(Op):
     def counts(self, *shapes: Shape) -> Counts:
         channels, height, width = shapes[0]
         rows, columns = self.kernel_size
-        macs = channels * height * width * (self.out_channels // self.groups) * rows * columns
-        _, out_height, out_width = self.output_shape(*shapes)
-        return {"mac": macs, **({"bias_add": self.out_channels * out_height * out_width} if self.bias else {})}
+        found = {"mac": channels * height * width * (self.out_channels // self.groups) * rows * columns}
+        outputs = prod(self.output_shape(*shapes))
+        found["output_mac"] = outputs * (channels // self.groups) * rows * columns
+        if self.bias:
+            axes = zip((height, width), self.padding, self.extent, self.stride, strict=True)
+            smaller = prod((n + 2 * p - k) // s + 1 for n, p, k, s in axes)
+            found |= {"bias_add": outputs, "smaller_bias_add": self.out_channels * smaller}
+        return found
 
     def grad_counts(self, *shapes: Shape) -> Counts:
         return {"mac": self.counts(*shapes)["mac"]}
