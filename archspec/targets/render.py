@@ -54,8 +54,9 @@ def _scaled(name: str, factor: float) -> str:
     return "0.0" if factor == 0 else name if factor == 1 else f"{literal(number)} * {name}"
 
 
-def _square(pair: tuple[int, int]) -> int | tuple[int, int]:
-    return pair[0] if pair[0] == pair[1] else pair
+def _square(pair: Code | tuple[int, int]) -> Code | int | tuple[int, int]:
+    """Return a pair, one number if both are equal, or source text as it is."""
+    return pair if isinstance(pair, str) or pair[0] != pair[1] else pair[0]
 
 
 def _inputs_of(row: Any, text: str) -> list[Code]:

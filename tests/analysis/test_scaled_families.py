@@ -50,8 +50,9 @@ def scaled_drops(rows: list[dict[str, Any]], rate: float, last: int) -> None:
     """Write the rate of stochastic depth of each stage: it grows with the number of the block."""
     before = 0
     for row in rows:
-        if "drop" in row:
-            row["drop"] = f"{rate} * ({before} + index) / {last}" if before else f"{rate} * index / {last}"
+        key = "d" if "d" in row else "drop"  # of EfficientNet, and of ConvNeXt
+        if key in row:
+            row[key] = f"{rate} * ({before} + index) / {last}" if before else f"{rate} * index / {last}"
             before += row["repeat"]
 
 
@@ -62,15 +63,15 @@ def test_an_efficientnet_is_b0_scaled(number: int) -> None:
     expected = network("efficientnet_b0")
     expected["input"] |= {"height": size, "width": size}
     for row in expected["layers"]:
-        if "channels" in row:
-            row["channels"] = 4 * rounded(320 * width) if row["name"] == "conv2" else rounded(row["channels"] * width)
+        if "c" in row:
+            row["c"] = 4 * rounded(320 * width) if row["name"] == "conv2" else rounded(row["c"] * width)
         if "repeat" in row:
             row["repeat"] = math.ceil(row["repeat"] * depth)
         if row["op"] == "dropout":
             row["p"] = dropout
     scaled_drops(expected["layers"], 0.2, sum(row.get("repeat", 0) for row in expected["layers"]))
     if number >= 5:
-        (norm,) = (row for row in expected["blocks"]["conv_bn"]["layers"] if row["op"] == "batch_norm2d")
+        (norm,) = (row for row in expected["blocks"]["conv"]["layers"] if row["op"] == "batch_norm2d")
         norm |= {"eps": 1e-3, "momentum": 0.01}
 
     assert network(f"efficientnet_b{number}") == expected

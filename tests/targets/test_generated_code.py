@@ -8,12 +8,14 @@ import hashlib
 import json
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from helpers import FRAMEWORKS, ROOT, network
 
 import archspec
+from archspec.graph import build
 from archspec.language.names import TORCH_ATTRIBUTES, class_name
 from archspec.language.source import Source
 from archspec.targets import TARGETS, files, model_source
@@ -331,3 +333,25 @@ def test_frameworks_are_the_targets_that_train() -> None:
         names = set(files(archspec.load(ROOT / "specs" / "lenet.yaml"), target))
         trains = {f"{target.folder}/{name}" for name in ("recipe.py", "train.py", "engine/data.py")} <= names
         assert (f"{target.folder}/model.py" in names, trains) == (True, target.name in FRAMEWORKS)
+
+
+@pytest.mark.parametrize("target", FRAMEWORKS)
+def test_a_name_of_equal_letters_is_no_pair(target: str) -> None:
+    """A kernel size that is the attribute `kk` of a block is `kk`, and one called `k` is `k`: never their first letter."""
+    for name in ("k", "kk"):
+        blocks = f"""
+            blocks:
+              conv:
+                attributes: {{{name}: required}}
+                layers:
+                  - {{name: one, op: conv2d, out_channels: 4, kernel_size: {name}, padding: 1}}
+                  - {{name: two, op: max_pool2d, kernel_size: {name}, stride: 1, padding: 1}}
+            layers:
+              - {{name: first, op: conv, {name}: 3}}
+              - {{name: second, op: conv, {name}: 2}}
+        """
+        head = "archspec: 1\nname: net\ninput: {channels: 3, height: 9, width: 8}\n"
+        text = model_source(build(Source.parse(head + textwrap.dedent(blocks))), TARGETS[target])
+        used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+
+        assert {"k", "kk"} & used == {name}

@@ -179,6 +179,7 @@ def test_resnet50_is_a_short_file() -> None:
         source = inspect.getsource(getattr(torchvision.models, module))
         assert length < len(source.splitlines()), name
     assert lengths["resnet50"] < 120
+    assert lengths["efficientnet_b0"] < 160
     assert lengths["vit_b_16"] < 110
 
 
