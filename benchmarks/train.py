@@ -2,7 +2,7 @@
 
     python benchmarks/train.py torch     # steps and forward passes of 32, PyTorch
     python benchmarks/train.py keras     # the same, Keras on TensorFlow
-    python benchmarks/train.py zoo       # a step of ResNet-50 and MobileNetV2 beside torchvision and keras.applications
+    python benchmarks/train.py zoo       # a step of four networks beside torchvision and keras.applications
     python benchmarks/train.py wait      # how long the model waits for its images
     python benchmarks/train.py memory    # peak of a training step, beside what report predicts
 
@@ -240,6 +240,7 @@ def of_keras() -> None:
 
 
 ZOO = {"resnet50": "ResNet50", "mobilenet_v2": "MobileNetV2"}  # the generated class, and keras.applications' function
+TORCH_ZOO = {**ZOO, "efficientnet_b0": "EfficientNetB0", "vit_b_16": "VitB16"}
 
 
 def zoo() -> None:
@@ -265,7 +266,7 @@ def zoo_of_torch() -> None:
 
         return step
 
-    for name, function in ZOO.items():
+    for name, function in TORCH_ZOO.items():
         models = {"generated": getattr(program(name, "torch")("model"), function)}
         models["torchvision"] = getattr(torchvision.models, name)
         in_turn(f"{name}, batch 8, PyTorch", {peer: step_of(make()) for peer, make in models.items()})
