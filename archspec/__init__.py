@@ -11,7 +11,7 @@ evidence = archspec.verify(graph, ["torch", "keras"])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archspec.api import Checked, check, generate, load, loads, verify
+    from archspec.api import Checked, check, generate, import_model, load, loads, verify
     from archspec.graph import Graph, Node
     from archspec.language.source import Diagnostic, SpecError
 
@@ -26,6 +26,7 @@ __all__ = [
     "__version__",
     "check",
     "generate",
+    "import_model",
     "load",
     "loads",
     "verify",

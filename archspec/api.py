@@ -16,6 +16,7 @@ from archspec.language.spec import CLAIMS_SUFFIX
 
 if TYPE_CHECKING:
     from archspec.analysis.claims import Verdict
+    from archspec.importers import Imported
     from archspec.verification.evidence import Evidence
     from archspec.verification.processes import Workers
 
@@ -141,6 +142,21 @@ def verify(
         return run(graph, workers, generated=folder, **options)
     with Workers(tuple(target or TRAINED)) as processes:
         return run(graph, processes, generated=folder, **options)
+
+
+def import_model(source: str, **options: Any) -> Imported:
+    """Return a PyTorch model as a spec with its weights: `text`, `graph` and `canonical_weights()`.
+
+    `source` is `torchvision:NAME`, `timm:NAME` or `FILE.py:NAME`; `options` are those of
+    `archspec.importers.import_model`. Raises ImportFailedError for a model that cannot be made or captured, and
+    UnsupportedModelError for one with operators that the language lacks.
+
+    >>> archspec.import_model("torchvision:resnet18").graph.name
+    'resnet18'
+    """
+    from archspec.importers import import_model as run
+
+    return run(source, **options)
 
 
 def _graph(spec: Spec) -> Graph:

@@ -107,10 +107,12 @@ def test_the_examples_of_the_api_run(name: str, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("workers")
-def test_the_example_of_verify_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It starts PyTorch and NumPy."""
+@pytest.mark.parametrize("name", ["verify", "import_model"])
+def test_the_examples_with_frameworks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They start PyTorch, and one NumPy."""
+    pytest.importorskip("torchvision")
     monkeypatch.chdir(ROOT)
-    run_examples("verify", {"archspec": archspec})
+    run_examples(name, {"archspec": archspec})
 
 
 def run_examples(name: str, names: dict[str, object]) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "draw": "draw",
     "compare": "compare",
     "generate": "generate",
+    "import": "import_",
     "train": "train",
     "verify": "verify",
     "lockstep": "lockstep",

@@ -31,7 +31,8 @@ class KerasLayer(LayerView):
         """The arguments of its layer's call."""
         if self.pads:
             return self.variable
-        return self.inputs[0] if len(self.inputs) == 1 else f"[{', '.join(self.inputs)}]"
+        one = self.node.op.inputs[1] == 1  # type: ignore[union-attr]
+        return self.inputs[0] if one else f"[{', '.join(self.inputs)}]"
 
     @property
     def pads(self) -> bool:

@@ -19,7 +19,7 @@ class NumpyLayer(LayerView):
     @property
     def inputs_tuple(self) -> Code:
         """The variables of its inputs, as a tuple."""
-        return Code(f"({', '.join(self.inputs)})")
+        return Code(f"({', '.join(self.inputs)}{',' if len(self.inputs) == 1 else ''})")
 
     def param(self, name: str) -> Code | None:
         """Return the variable of a parameter; None if it has none of that name."""

@@ -1,0 +1,341 @@
+"""Captures a PyTorch model with torch.export, and compares generated code with it: run in a process of its own.
+
+Reads a request, one JSON object, from standard input, and writes one to the file that it names.
+"""
+
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Modules that are one layer, with the attributes that describe them.
+LAYERS = {
+    "MultiheadAttention": ("num_heads", "batch_first", "dropout"),
+    "ShiftedWindowAttention": ("num_heads", "window_size", "shift_size"),
+}
+
+
+class SourceError(Exception):
+    """Raised where the model cannot be made or captured."""
+
+
+def make(source: dict[str, Any]) -> Any:
+    """Return the model that `source` names."""
+    import torch
+
+    kind, name, arguments = source["kind"], source["name"], source.get("arguments", {})
+    if kind == "torchvision":
+        import torchvision
+
+        names = torchvision.models.list_models()
+        if name not in names:
+            raise SourceError(f"torchvision has no model {name!r}", near(name, names))
+        if "init_weights" in inspect.signature(torchvision.models.get_model_builder(name)).parameters or name in (
+            "googlenet",
+            "inception_v3",
+        ):
+            arguments = {"init_weights": False, **arguments}
+        return torchvision.models.get_model(name, weights=source.get("weights"), **arguments)
+    if kind == "timm":
+        import timm  # type: ignore[import-not-found, unused-ignore]
+
+        names = timm.list_models()
+        if name not in names:
+            raise SourceError(f"timm has no model {name!r}", near(name, names))
+        return timm.create_model(name, pretrained=bool(source.get("weights")), **arguments)
+    path = Path(source["path"]).resolve()
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    if not hasattr(module, name):
+        raise SourceError(f"{path.name} has no {name!r}", near(name, [n for n in vars(module) if n[0] != "_"]))
+    made = getattr(module, name)
+    made = made if isinstance(made, torch.nn.Module) else made(**arguments)
+    if not isinstance(made, torch.nn.Module):
+        raise SourceError(f"{name} of {path.name} is no torch.nn.Module and does not return one", "")
+    return made
+
+
+def near(name: str, names: list[str]) -> str:
+    """Return the names that are most like `name`."""
+    import difflib
+
+    return ", ".join(difflib.get_close_matches(name, names, 3))
+
+
+def _mark_random(model: Any) -> None:
+    """Have modules that drop whole samples leave a dropout in the graph, which evaluation would not show."""
+    from torch.nn import functional
+
+    def marked(self: Any, input: Any) -> Any:
+        return functional.dropout(input, float(getattr(self, "p", getattr(self, "drop_prob", 0.0)) or 0.0), False)
+
+    for module in model.modules():
+        if type(module).__name__ in ("StochasticDepth", "DropPath"):
+            module.forward = marked.__get__(module)
+
+
+def capture(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the graph of the model in evaluation mode, and write its parameters and buffers."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = make(request["source"]).eval().requires_grad_(True)
+    state = {key: value.detach().contiguous().clone() for key, value in model.state_dict().items()}
+    save_file({key: value for key, value in state.items() if value.is_floating_point()}, request["weights"])
+    total = sum(parameter.numel() for parameter in model.parameters())
+    _mark_random(model)
+    images = torch.zeros(2, *request["input_shape"])
+    model, images = model.to("meta"), images.to("meta")
+    try:
+        with torch.no_grad():
+            program = torch.export.export(model, (images,), strict=False)
+    except Exception as error:
+        raise SourceError(f"torch.export cannot capture the model: {str(error).strip().splitlines()[0]}", "") from error
+    modules = dict(model.named_modules())
+    signature = program.graph_signature
+    owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+    nodes = []
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        stack = [(path.partition("L['self'].")[2] or path, kind) for path, kind in _stack(node)]
+        nodes.append(
+            {
+                "name": node.name,
+                "kind": node.op,
+                "target": _target(node.target),
+                "args": _plain(node.args),
+                "kwargs": _plain(node.kwargs),
+                "shape": list(value.shape) if hasattr(value, "shape") else None,
+                "state": owners.get(node.name),
+                "stack": stack,
+                "line": _line(node.meta.get("stack_trace") or ""),
+            }
+        )
+    layers = {}
+    for path, module in modules.items():
+        if fields := LAYERS.get(type(module).__name__):
+            layers[path] = {field: _plain(getattr(module, field)) for field in fields}
+    return {
+        "nodes": nodes,
+        "layers": layers,
+        "parameters": total,
+        "classes": {path: type(module).__name__ for path, module in modules.items()},
+        "versions": {"torch": torch.__version__},
+        "class": type(model).__name__,
+    }
+
+
+def _stack(node: Any) -> list[tuple[str, str]]:
+    return [(path, str(kind)) for path, kind in node.meta.get("nn_module_stack", {}).values()]
+
+
+def _target(target: Any) -> str:
+    return (
+        target
+        if isinstance(target, str)
+        else getattr(target, "__name__", str(target))
+        if not hasattr(target, "_schema")
+        else str(target)
+    )
+
+
+def _line(trace: str) -> str:
+    """Return the last line of the user's own code in a stack trace, as `file:line: text`."""
+    lines = [line.strip() for line in trace.splitlines()]
+    found = [i for i, line in enumerate(lines) if line.startswith("File ") and "/torch/nn/" not in line]
+    if not found:
+        return ""
+    place = lines[found[-1]].split('"')
+    number = lines[found[-1]].partition("line ")[2].partition(",")[0]
+    text = lines[found[-1] + 1] if found[-1] + 1 < len(lines) else ""
+    return f"{Path(place[1]).name}:{number}: {text}"
+
+
+def _plain(value: Any) -> Any:
+    """Return arguments as data; a node is {"ref": name}."""
+    import torch
+
+    if isinstance(value, torch.fx.Node):
+        return {"ref": value.name}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value if isinstance(value, int | float | str | bool | None) else str(value)
+
+
+# --- proof -----------------------------------------------------------------------------------------------------------
+
+
+def prove(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the largest relative differences of the generated model from the original, in float64."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    torch.manual_seed(0)
+    original = make(request["source"]).double()
+    spec = importlib.util.spec_from_file_location("generated_model", request["model"])
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    generated = getattr(module, request["class"])().double()
+    _disturb(original)
+    origins: dict[str, list[Any]] = request["origins"]  # of the generated model's state: a name and a shape
+    missing = [name for name in generated.state_dict() if name not in origins and "num_batches" not in name]
+    if missing:
+        raise SourceError(f"no weight for {missing[0]}", "")
+    images = torch.randn(request["batch"], *request["input_shape"], dtype=torch.float64)
+    found: dict[str, float] = {}
+    for mode in ("evaluation", "training"):
+        outputs, inputs = [], []
+        rates: list[list[float]] = []
+        if mode == "training":
+            _enlarge(original)
+            images = 3 * images
+        state = original.state_dict()
+        canonical = {name: state[key].reshape(shape) for name, (key, shape) in origins.items()}
+        generated.load_state_dict(canonical, strict=False)
+        for model in (original, generated):
+            model.train(mode == "training")
+            x = images.clone().requires_grad_()
+            with _still(model) as drawn:
+                y = model(x)
+            rates.append(drawn)
+            y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
+            model.zero_grad()
+            y.square().sum().backward()
+            outputs.append(y.detach())
+            inputs.append(x.grad)
+        found[f"outputs, {mode}"] = _apart(outputs[0], outputs[1])
+        scale = max((float(p.grad.abs().max()) for p in original.parameters() if p.grad is not None), default=0.0)
+        gradients = {name: p.grad for name, p in original.named_parameters() if p.grad is not None}
+        worst = _apart(inputs[0], inputs[1])
+        for name, parameter in generated.named_parameters():
+            there = gradients.get(origins[name][0])
+            if there is None or parameter.grad is None:
+                continue
+            here = parameter.grad.reshape(there.shape)
+            size = max(float(there.abs().max()), 1e-3 * scale)
+            worst = max(worst, float((here - there).abs().max()) / size if size else 0.0)
+        found[f"gradients, {mode}"] = worst
+        if rates[0] != rates[1]:
+            return {"differences": found, "macs": [0, 0], "rates": rates, "versions": {"torch": torch.__version__}}
+    after = original.state_dict()
+    buffers = {name for name, _ in generated.named_buffers() if name in origins}
+    moved = [_apart(after[origins[name][0]], value) for name, value in generated.named_buffers() if name in buffers]
+    if moved:
+        found["running statistics"] = max(moved)
+    with torch.device("meta"):
+        blank = getattr(module, request["class"])().eval()
+        flops = []
+        for model in (original.float().eval().to("meta"), blank):
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                model(torch.zeros(1, *request["input_shape"]))
+            flops.append(counter.get_total_flops())
+    return {"differences": found, "macs": [count // 2 for count in flops], "versions": {"torch": torch.__version__}}
+
+
+def _disturb(model: Any) -> None:
+    """Give norms, embeddings and scales values that hide nothing: fresh ones are 0 or 1."""
+    import torch
+
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.running_mean is not None:
+                module.running_mean.normal_(0, 0.1)
+                module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        for parameter in model.parameters():
+            if (parameter.numel() and float(parameter.abs().max()) <= 1e-3) or bool((parameter == 1).all()):
+                parameter.add_(torch.empty_like(parameter).normal_(0, 0.1))
+
+
+def _enlarge(model: Any) -> None:
+    """Let norms have large outputs, so that activations reach where they saturate.
+
+    In training mode only, as the outputs of networks with running statistics would grow from norm to norm.
+    """
+    import torch
+
+    norms = (torch.nn.modules.batchnorm._BatchNorm, torch.nn.GroupNorm, torch.nn.LayerNorm)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, norms) and module.weight is not None:
+                module.weight.mul_(6)
+
+
+@contextmanager
+def _still(model: Any) -> Iterator[list[float]]:
+    """Replace dropouts by the identity; the list has their rates, in the order of their calls in training.
+
+    And hardsigmoid by its definition.
+    """
+    import torch
+
+    rates: list[float] = []
+
+    def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+        if training and p:
+            rates.append(float(p))
+        return input
+
+    def stochastic_depth(input: Any, p: float, mode: str, training: bool = True) -> Any:
+        return dropout(input, p, training)
+
+    for module in model.modules():
+        for field in ("drop_prob", "dropout"):  # timm's, and attention's own
+            if isinstance(getattr(module, field, None), float):
+                setattr(module, field, 0.0)
+
+    def hardsigmoid(input: Any, inplace: bool = False) -> Any:
+        return torch.nn.functional.relu6(input + 3) / 6  # PyTorch's has a gradient of float32 precision
+
+    functional = torch.nn.functional
+    replaced: list[tuple[Any, str, Any]] = [(functional, "dropout", dropout), (functional, "hardsigmoid", hardsigmoid)]
+    if vision := sys.modules.get("torchvision.ops.stochastic_depth"):
+        replaced.append((vision, "stochastic_depth", stochastic_depth))
+    originals = [getattr(module, name) for module, name, _ in replaced]
+    for module, name, function in replaced:
+        setattr(module, name, function)
+    try:
+        yield rates
+    finally:
+        for (module, name, _), function in zip(replaced, originals, strict=True):
+            setattr(module, name, function)
+
+
+def _apart(a: Any, b: Any) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    scale = float(a.abs().max()) or 1.0
+    return float((a - b).abs().max()) / scale
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    try:
+        answer: dict[str, Any] = {"capture": capture, "prove": prove}[request["job"]](request)
+    except SourceError as error:
+        answer = {"error": error.args[0], "hint": error.args[1] if len(error.args) > 1 else ""}
+    except ModuleNotFoundError as error:
+        answer = {"error": f"{error.name} is not installed", "hint": "", "missing": error.name}
+    except Exception as error:
+        answer = {"error": f"{type(error).__name__}: {error}", "hint": "", "trace": traceback.format_exc()}
+    Path(request["output"]).write_text(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()
