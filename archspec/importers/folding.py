@@ -96,6 +96,7 @@ def _close(items: list[Item], layers: list[Layer]) -> list[Item]:
                 closed.append(item)
                 continue
             item.items = [one for inner in close(item.items) for one in _spliced(item, inner)]
+            closed += _taken_out(item)
             inside = set(item.layers)
             inputs = list(dict.fromkeys(r for layer in item.layers for r in layer.reads if r not in inside))
             leaks = any(reader not in inside for layer in item.layers[:-1] for reader in readers[layer])
@@ -109,6 +110,18 @@ def _close(items: list[Item], layers: list[Layer]) -> list[Item]:
         return closed
 
     return close(items)
+
+
+def _taken_out(item: Item) -> list[Item]:
+    """Take a concatenation of several inputs out of a module that begins with it, as DenseNet's: blocks read one."""
+    first = item.items[0]
+    outside = set(first.layer.reads) if first.layer else set()
+    rest = {read for layer in item.layers[1:] for read in layer.reads}
+    if not first.layer or first.layer.op != "concat" or len(item.items) == 1 or outside & rest:
+        return []
+    del item.items[0]
+    first.name = f"{item.name}_{first.name}"
+    return [first]
 
 
 def _spliced(item: Item, inner: Item) -> list[Item]:
@@ -287,7 +300,8 @@ class _Writer:
         for attribute, known in block.attributes.items():
             if known == values and [type(v) for v in known] == [type(v) for v in values]:
                 return attribute
-        attribute = key if key not in block.attributes and key not in ("from", "name", "op") else f"{name}_{key}"
+        longer = f"{key}_{name}" if _is_number(name) else f"{name}_{key}"
+        attribute = key if key not in block.attributes else longer
         while attribute in block.attributes or attribute in WORDS or attribute in KNOWN or attribute in OPS:
             attribute += "_"
         block.attributes[attribute] = values

@@ -51,7 +51,7 @@ def imported(name: str) -> Imported:
     return _known[name]
 
 
-@pytest.mark.parametrize("name", ["Convs", "Tokens"])
+@pytest.mark.parametrize("name", ["Convs", "Tokens", "Dense"])
 def test_an_imported_model_is_proven(name: str) -> None:
     """Outputs and gradients in both modes, running statistics, MACs, dropouts and parameters are the model's."""
     found = imported(name)
@@ -73,10 +73,35 @@ def test_the_spec_reads_as_written_by_a_person() -> None:
     assert "{name: norm, op: group_norm, num_groups: 4, eps: 0.001}" in text
     assert "op: channel_shuffle, groups: 4" in text
     assert "{name: drop, op: dropout, p: 0.3}" in text
+    dense = imported("Dense").text
+    assert "{name: layers_1_concat, op: concat, from: [stem, layers_0]}" in dense
+    assert "op: dense_layer" in dense
+    assert dense.count("op: branch,") == 2
     tokens = imported("Tokens").text
     assert "{name: attention, op: multihead_attention, num_heads: 4}" in tokens
     assert "{name: blocks, op: block, repeat: 2}" in tokens
     assert "{name: places, op: position_embedding}" in tokens
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("alexnet", "vgg11_bn", "squeezenet1_1", "resnet18", "resnet50", "resnext50_32x4d", "densenet121"),
+        *("googlenet", "inception_v3", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x1_0", "mnasnet1_0"),
+        *("regnet_x_400mf", "regnet_y_400mf", "efficientnet_b0", "efficientnet_v2_s", "convnext_tiny", "vit_b_16"),
+        "swin_t",
+    ],
+)
+def test_torchvisions_models_are_proven(name: str) -> None:
+    """Each becomes blocks; parameters and MACs are equal, outputs and gradients to rounding."""
+    pytest.importorskip("torchvision")
+    size = 299 if name == "inception_v3" else 224
+    found = importers.import_model(f"torchvision:{name}", input_shape=(3, size, size))
+
+    assert importers.prove(found).failures == []
+    assert archspec.check(found.graph).totals.params == found.parameters
+    assert found.folded
 
 
 def test_weights_move_to_every_target(tmp_path: Path) -> None:

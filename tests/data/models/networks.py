@@ -103,6 +103,49 @@ class Tokens(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
+class DenseLayer(nn.Module):
+    """Reads all layers before it, as torchvision's DenseNet writes it."""
+
+    def __init__(self, before: int, growth: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(before)
+        self.conv = nn.Conv2d(before, growth, 3, padding=1, bias=False)
+
+    def forward(self, found: list[Tensor]) -> Tensor:
+        return self.conv(F.relu(self.norm(torch.cat(found, 1))))
+
+
+class Branch(nn.Module):
+    """Two branches of two convolutions each."""
+
+    def __init__(self, before: int, one: int, two: int) -> None:
+        super().__init__()
+        self.short = nn.Sequential(nn.Conv2d(before, one, 1), nn.ReLU())
+        self.long = nn.Sequential(nn.Conv2d(before, two, 1), nn.ReLU(), nn.Conv2d(two, one, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.short(x), self.long(x)), 1)
+
+
+class Dense(nn.Module):
+    """Layers that read all before them, and branches of several sizes."""
+
+    def __init__(self, num_classes: int = 5) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.layers = nn.ModuleList(DenseLayer(8 + 4 * i, 4) for i in range(3))
+        self.branch1 = Branch(20, 6, 4)
+        self.branch2 = Branch(12, 10, 8)
+        self.head = nn.Linear(20, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = [self.stem(x)]
+        for layer in self.layers:
+            found.append(layer(found))
+        x = self.branch2(self.branch1(torch.cat(found, 1)))
+        return self.head(x.mean((2, 3)))
+
+
 class Unsupported(Convs):
     """Operators that the language lacks, twice and once."""
 
