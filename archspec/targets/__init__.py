@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -39,8 +40,10 @@ VARIANTS = (*TARGETS, *(f"{target.name}-{backend}" for target in TARGETS.values(
 
 TRAINED = tuple(name for name, target in TARGETS.items() if target.trains)  # the targets with a training program
 
-# CPython 3.11 loses count of its depth where two threads parse: "AST constructor recursion depth mismatch".
+# CPython 3.11 loses count of its depth where two threads parse, or a collection of garbage runs meanwhile
+# (python/cpython#106905): "AST constructor recursion depth mismatch".
 _parsing = Lock()
+_ATTEMPTS = 5
 
 # How to install an extra, from a checkout and from a package index.
 INSTALL = "pip install '.[{extra}]' in a checkout of archspec, or pip install 'archspec-nn[{extra}]'"
@@ -114,8 +117,7 @@ def _render_model(graph: Graph, target: Target, template: str, **context: object
             text = render.render(target.template(template), model=view, **context)
         except render.UnsupportedError as error:
             raise _unsupported(graph, target, error) from None
-        with _parsing:
-            module = ast.parse(text)
+        module = _parsed(text)
         names = _module_names(module)
         for body in view.bodies:
             loc: Loc = body.block.loc if body.block else ("name",)
@@ -136,6 +138,14 @@ def _render_model(graph: Graph, target: Target, template: str, **context: object
             return text
         taken |= hidden
         unused |= idle
+
+
+def _parsed(text: str) -> ast.Module:
+    """Return the syntax tree of a file, in spite of the fault of CPython 3.11."""
+    for _ in range(_ATTEMPTS):
+        with _parsing, contextlib.suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
 
 
 def _unused_parameters(module: ast.Module, names: Mapping[str, set[str]]) -> set[tuple[str, str]]:

@@ -80,7 +80,8 @@ def test_gradients_reach_as_far_as_the_receptive_field(path: Path, tmp_path: Pat
         .double()
         .eval()
     )
-    widest = receptive_fields(graph)[graph.output].size
+    field = receptive_fields(graph)[graph.output].size
+    widest = field or graph.input.output_shape[1:]
     torch.manual_seed(0)
     x = torch.rand(1, *graph.input.output_shape, dtype=torch.float64, requires_grad=True)
     y = model(x).flatten(2) if len(graph.output.output_shape) == 3 else model(x)
@@ -95,8 +96,14 @@ def test_gradients_reach_as_far_as_the_receptive_field(path: Path, tmp_path: Pat
     size = graph.input.output_shape[1:]
 
     assert all(r <= w for r, w in zip(reached, widest, strict=True))
-    if graph.name != "one_dropout" and all(w < n for w, n in zip(widest, size, strict=True)):
+    # a class token reads nothing, and the positions of enlarged maps need not fall on the most that they could read
+    narrower = graph.name in ("one_dropout", "one_class_token", "one_conv_transpose2d")
+    if not narrower and all(w < n for w, n in zip(widest, size, strict=True)):
         assert tuple(reached) == widest
+    if (
+        field is None and not graph.output.op.is_view
+    ):  # a value of a flattened vector is one value of what was flattened
+        assert tuple(reached) == size
 
 
 @pytest.mark.frameworks
