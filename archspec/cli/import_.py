@@ -68,6 +68,8 @@ def import_(
     except importers.UnsupportedModelError as error:
         _print_unsupported(source, error)
         raise typer.Exit(1) from None
+    except importers.MissingPackageError as error:
+        usage_error(str(error))
     except importers.ImportFailedError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None

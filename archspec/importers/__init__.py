@@ -15,15 +15,31 @@ from typing import TYPE_CHECKING, Any
 from archspec.graph import Graph, build
 from archspec.importers.aten import Importer
 from archspec.importers.folding import folded
-from archspec.importers.layers import ImportFailedError, Layer, Unsupported, UnsupportedModelError
+from archspec.importers.layers import (
+    ImportFailedError,
+    Layer,
+    MissingPackageError,
+    Unsupported,
+    UnsupportedModelError,
+)
 from archspec.importers.spec_text import spec_text
 from archspec.language.source import Source, SpecError
+from archspec.targets import INSTALL
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ImportFailedError", "Imported", "Proof", "Unsupported", "UnsupportedModelError", "import_model", "prove"]
+__all__ = [
+    "ImportFailedError",
+    "Imported",
+    "MissingPackageError",
+    "Proof",
+    "Unsupported",
+    "UnsupportedModelError",
+    "import_model",
+    "prove",
+]
 
 WORKER = Path(__file__).parent.parent / "workers" / "torch_import.py"
 OUTPUT_BOUND, GRADIENT_BOUND = 1e-10, 1e-9  # relative, in float64
@@ -107,10 +123,9 @@ def import_model(
 
     `source` is `torchvision:NAME`, `timm:NAME` or `FILE.py:NAME`, a class or function that is called with `arguments`;
     a user's own file is run, in a process of its own. Raises ImportFailedError for a model that cannot be made or
-    captured, UnsupportedModelError for one with operators that the language lacks, all of them at once.
+    captured, MissingPackageError without PyTorch or the source's package, UnsupportedModelError for a model with
+    operators that the language lacks, all of them at once.
     """
-    from safetensors.numpy import load_file
-
     parsed = {**parse_source(source), "arguments": dict(arguments or {})}
     if pretrained:
         parsed["weights"] = pretrained
@@ -119,6 +134,8 @@ def import_model(
         captured = _ask(
             {"job": "capture", "source": parsed, "input_shape": input_shape, "weights": str(weights)}, folder
         )
+        from safetensors.numpy import load_file  # a package that comes with PyTorch's extra
+
         tensors = load_file(weights)
     layers = Importer(captured, input_shape).run()
     known = name or _spec_name(captured["class"] if parsed["kind"] == "file" else parsed["name"])
@@ -184,6 +201,10 @@ def _ask(request: dict[str, Any], folder: str) -> dict[str, Any]:
         raise ImportFailedError(f"the process with the model ended with status {done.returncode}: {last}")
     answer: dict[str, Any] = json.loads(output.read_text())
     output.unlink()
+    if package := answer.get("missing"):
+        ours = package.partition(".")[0] in ("torch", "torchvision", "safetensors", "numpy")
+        how = INSTALL.format(extra="torch") if ours else f"pip install {package}" if package == "timm" else ""
+        raise MissingPackageError(f"{package} is not installed" + (f": {how}" if how else ""))
     if "error" in answer:
         hint = f"; did you mean {answer['hint']}?" if answer.get("hint") else ""
         raise ImportFailedError(f"{answer['error']}{hint}")

@@ -41,3 +41,7 @@ class UnsupportedModelError(Exception):
 
 class ImportFailedError(Exception):
     """Raised where a model cannot be made or captured."""
+
+
+class MissingPackageError(ImportFailedError):
+    """Raised without PyTorch, or without the package that the model is of."""

@@ -266,6 +266,21 @@ def test_the_command_writes_a_spec_and_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("importer commands")
+def test_the_command_says_which_package_is_missing(tmp_path: Path) -> None:
+    """Exit status 2: with how to install it, if it is the source's own; not if a user's file imports it."""
+    (tmp_path / "net.py").write_text("import no_such_package\n\n\ndef net():\n    return None\n")
+    run = archspec_command("import", f"{tmp_path / 'net.py'}:net")
+
+    assert run.returncode == 2
+    assert run.stderr == "archspec: no_such_package is not installed\n"
+    try:
+        import timm  # noqa: F401
+    except ImportError:
+        run = archspec_command("import", "timm:resnet18")
+        assert (run.returncode, run.stderr) == (2, "archspec: timm is not installed: pip install timm\n")
+
+
+@pytest.mark.xdist_group("importer commands")
 def test_the_command_reports_what_it_cannot_import(tmp_path: Path) -> None:
     """Exit status 1, the coverage, and nothing written; an exception in the user's code is a message."""
     out = tmp_path / "net.yaml"
