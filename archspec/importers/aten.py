@@ -178,40 +178,18 @@ class Importer:
         used = {r for n in self._nodes if n["name"] not in names for r in _refs(n)}
         (end,) = [n for n in inside if n["name"] in used][-1:] or [inside[-1]]
         described = self._described[path]
-        if "window_size" in described:
-            if source.axes != "NHWC":
-                raise NotSupportedError(f"windows of a tensor of axes {source.axes}")
-            c = self._shape(source)[0]
-            height, width = described["window_size"]
-            weights = {
-                "relative_position_bias_table": (
-                    f"{path}.relative_position_bias_table",
-                    ((2 * height - 1) * (2 * width - 1), described["num_heads"]),
-                ),
-                "qkv_weight": (f"{path}.qkv.weight", (3 * c, c)),
-                "qkv_bias": (f"{path}.qkv.bias", (3 * c,)),
-                "proj_weight": (f"{path}.proj.weight", (c, c)),
-                "proj_bias": (f"{path}.proj.bias", (c,)),
-            }
-            fields = {"num_heads": described["num_heads"], "window_size": _pair(described["window_size"])}
-            if any(described["shift_size"]):
-                fields["shift_size"] = _pair(described["shift_size"])
-            value = self._add(
-                end, "shifted_window_attention", fields, [source], self._shape(source), weights, "NHWC", path
-            )
-        else:
-            if source.axes != "NLD" or not described["batch_first"]:
-                raise NotSupportedError("attention that is not batch_first, of tokens")
-            d = self._shape(source)[1]
-            state = set(self._states.values())
-            weights = {"in_proj_weight": (f"{path}.in_proj_weight", (3 * d, d))}
-            if biased := f"{path}.in_proj_bias" in state:
-                weights["in_proj_bias"] = (f"{path}.in_proj_bias", (3 * d,))
-            weights["out_proj.weight"] = (f"{path}.out_proj.weight", (d, d))
-            if biased:
-                weights["out_proj.bias"] = (f"{path}.out_proj.bias", (d,))
-            fields = {"num_heads": described["num_heads"], **({} if biased else {"bias": False})}
-            value = self._add(end, "multihead_attention", fields, [source], self._shape(source), weights, path=path)
+        if source.axes != "NLD" or not described["batch_first"]:
+            raise NotSupportedError("attention that is not batch_first, of tokens")
+        d = self._shape(source)[1]
+        state = set(self._states.values())
+        weights: dict[str, tuple[str, Shape]] = {"in_proj_weight": (f"{path}.in_proj_weight", (3 * d, d))}
+        if biased := f"{path}.in_proj_bias" in state:
+            weights["in_proj_bias"] = (f"{path}.in_proj_bias", (3 * d,))
+        weights["out_proj.weight"] = (f"{path}.out_proj.weight", (d, d))
+        if biased:
+            weights["out_proj.bias"] = (f"{path}.out_proj.bias", (d,))
+        fields = {"num_heads": described["num_heads"], **({} if biased else {"bias": False})}
+        value = self._add(end, "multihead_attention", fields, [source], self._shape(source), weights, path=path)
         for n in inside:
             self._values[n["name"]] = value
 

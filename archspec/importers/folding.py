@@ -96,6 +96,9 @@ def _close(items: list[Item], layers: list[Layer]) -> list[Item]:
                 closed.append(item)
                 continue
             item.items = [one for inner in close(item.items) for one in _spliced(item, inner)]
+            if len(item.items) == 1 and item.items[0].layer:  # a module around one layer, such as LayerNorm2d
+                closed.append(Item(item.name, item.items[0].layer))
+                continue
             closed += _taken_out(item)
             inside = set(item.layers)
             inputs = list(dict.fromkeys(r for layer in item.layers for r in layer.reads if r not in inside))

@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 # Modules that are one layer, with the attributes that describe them.
-LAYERS = {
-    "MultiheadAttention": ("num_heads", "batch_first", "dropout"),
-    "ShiftedWindowAttention": ("num_heads", "window_size", "shift_size"),
-}
+LAYERS = {"MultiheadAttention": ("num_heads", "batch_first")}
 
 
 class SourceError(Exception):
