@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from archspec.cli.console import usage_error, write_output
+from archspec.cli.console import print_diagnostics, usage_error, write_output
 from archspec.cli.options import Output
+from archspec.language.source import SpecError
 
 if TYPE_CHECKING:
     from archspec.importers import Imported, UnsupportedModelError
@@ -68,6 +69,8 @@ def import_(
     except importers.UnsupportedModelError as error:
         _print_unsupported(source, error)
         raise typer.Exit(1) from None
+    except SpecError as error:  # a target cannot express it, e.g. a class of the author's that has PyTorch's name
+        raise typer.Exit(print_diagnostics(error.diagnostics)) from None
     except importers.MissingPackageError as error:
         usage_error(str(error))
     except importers.ImportFailedError as error:

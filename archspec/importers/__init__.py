@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archspec.files import temporary_folder
 from archspec.graph import Graph, build
 from archspec.importers.aten import Importer
-from archspec.importers.folding import folded
+from archspec.importers.folding import folded, snake_case
 from archspec.importers.layers import (
     ImportFailedError,
     Layer,
@@ -23,7 +22,7 @@ from archspec.importers.layers import (
     UnsupportedModelError,
 )
 from archspec.importers.spec_text import spec_text
-from archspec.language.source import Source, SpecError
+from archspec.language.source import Source, SpecError, did_you_mean
 from archspec.targets import INSTALL
 
 if TYPE_CHECKING:
@@ -129,8 +128,8 @@ def import_model(
     parsed = {**parse_source(source), "arguments": dict(arguments or {})}
     if pretrained:
         parsed["weights"] = pretrained
-    with tempfile.TemporaryDirectory(prefix="archspec-") as folder:
-        weights = Path(folder) / "weights.safetensors"
+    with temporary_folder() as folder:
+        weights = folder / "weights.safetensors"
         captured = _ask(
             {"job": "capture", "source": parsed, "input_shape": input_shape, "weights": str(weights)}, folder
         )
@@ -169,8 +168,8 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
     from archspec.targets import TARGETS, model_source
 
     graph = imported.graph
-    with tempfile.TemporaryDirectory(prefix="archspec-") as folder:
-        model = Path(folder) / "model.py"
+    with temporary_folder() as folder:
+        model = folder / "model.py"
         model.write_text(model_source(graph, TARGETS["torch"]), encoding="utf-8")
         request = {
             "job": "prove",
@@ -186,9 +185,9 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
     return Proof(found["differences"], (macs[0], macs[1]), analysis.totals(graph).macs, (rates[0], rates[1]))
 
 
-def _ask(request: dict[str, Any], folder: str) -> dict[str, Any]:
+def _ask(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the answer of the worker; raise ImportFailedError if it gives none."""
-    output = Path(folder) / "answer.json"
+    output = folder / "answer.json"
     done = subprocess.run(
         [sys.executable, WORKER],
         input=json.dumps({**request, "output": str(output)}),
@@ -206,8 +205,7 @@ def _ask(request: dict[str, Any], folder: str) -> dict[str, Any]:
         how = INSTALL.format(extra="torch") if ours else f"pip install {package}" if package == "timm" else ""
         raise MissingPackageError(f"{package} is not installed" + (f": {how}" if how else ""))
     if "error" in answer:
-        hint = f"; did you mean {answer['hint']}?" if answer.get("hint") else ""
-        raise ImportFailedError(f"{answer['error']}{hint}")
+        raise ImportFailedError(answer["error"] + did_you_mean(answer.get("name"), answer.get("names", ())))
     return answer
 
 
@@ -236,8 +234,7 @@ def _is_same(graph: Graph, layers: list[Layer], named: Mapping[str, Layer]) -> b
 
 
 def _spec_name(text: str) -> str:
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", text).lower()
-    name = re.sub(r"[^a-z0-9_]+", "_", name).strip("_")[:32]
+    name = snake_case(text)[:32]
     return name if name[:1].isalpha() else f"net_{name}"
 
 

@@ -405,9 +405,6 @@ class Importer:
         path = _path(node) if op == "stochastic_depth" else None
         self._add(node, op, {"p": p}, [value], self._shape(value), axes=value.axes, path=path)
 
-    def _op_feature_dropout(self, node: Node) -> None:
-        raise NotSupportedError("a dropout of whole channels")
-
     def _op_gelu(self, node: Node) -> None:
         kind = self._argument(node, 1, "approximate", "none")
         self._each(node, "gelu", {} if kind == "none" else {"approximate": kind})

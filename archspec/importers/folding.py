@@ -169,7 +169,6 @@ class _Writer:
         self._of: dict[Item, tuple[_Block, int]] = {}
         self._names: set[str] = set()
         self._channels = {layer: _channels(layer) for layer in layers}
-        self._first = layers[0]
 
     def write(self, root: Item) -> tuple[Json, dict[str, Layer]]:
         """Return the data of the spec's layers and blocks, and its layers by name."""
@@ -244,8 +243,7 @@ class _Writer:
 
     def _name(self, item: Item) -> str:
         kind = item.kind if item.kind not in CONTAINERS else item.name
-        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", kind).lower()
-        name = re.sub(r"[^a-z0-9_]", "_", name)[:24].strip("_") or "block"
+        name = snake_case(kind)[:24].strip("_") or "block"
         if name[0].isdigit() or name in OPS or name in WORDS or name in ROW_KEYS or keyword.iskeyword(name):
             name = f"block_{name}"
         found, number = name, 1
@@ -279,8 +277,7 @@ class _Writer:
                     values = [used.attributes[key][self._of[it][1]] for it in inner]
                     if any(value != default for value in values):
                         row[key] = self._expressed(block, key, row.get("name", str(i)), values, inputs)
-            reads = [self._reads(item, item.items[i]) for item in instances]
-            if (names := self._from(instances[0], i, reads[0])) is not None:
+            if (names := self._from(instances[0], i, self._reads(instances[0], first))) is not None:
                 row["from"] = names if len(names) > 1 else names[0]
             block.rows.append(row)
 
@@ -425,6 +422,12 @@ def _channels(layer: Layer) -> int:
 
 def _is_number(name: str) -> bool:
     return name.isdigit()
+
+
+def snake_case(text: str) -> str:
+    """Return `basic_block` of `BasicBlock`: small letters, digits and underscores."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text).lower()
+    return re.sub(r"[^a-z0-9_]+", "_", name).strip("_")
 
 
 def _row_name(name: str) -> str:

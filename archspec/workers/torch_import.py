@@ -7,8 +7,7 @@ import importlib
 import importlib.util
 import json
 import sys
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,11 @@ LAYERS = {"MultiheadAttention": ("num_heads", "batch_first")}
 
 
 class SourceError(Exception):
-    """Raised where the model cannot be made or captured."""
+    """Raised where the model cannot be made or captured; `names` are those that there are for one that there is not."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 def make(source: dict[str, Any]) -> Any:
@@ -31,7 +34,7 @@ def make(source: dict[str, Any]) -> Any:
 
         names = torchvision.models.list_models()
         if name not in names:
-            raise SourceError(f"torchvision has no model {name!r}", near(name, names))
+            raise SourceError(f"torchvision has no model {name!r}", names)
         if name in ("googlenet", "inception_v3") and not source.get("weights"):
             # without the heads that are there in training only, and without a slow initialization
             arguments = {"init_weights": False, "aux_logits": False, **arguments}
@@ -41,7 +44,7 @@ def make(source: dict[str, Any]) -> Any:
 
         names = timm.list_models()
         if name not in names:
-            raise SourceError(f"timm has no model {name!r}", near(name, names))
+            raise SourceError(f"timm has no model {name!r}", names)
         return timm.create_model(name, pretrained=bool(source.get("weights")), **arguments)
     path = Path(source["path"]).resolve()
     sys.path.insert(0, str(path.parent))
@@ -52,19 +55,12 @@ def make(source: dict[str, Any]) -> Any:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     if not hasattr(module, name):
-        raise SourceError(f"{path.name} has no {name!r}", near(name, [n for n in vars(module) if n[0] != "_"]))
+        raise SourceError(f"{path.name} has no {name!r}", [n for n in vars(module) if n[0] != "_"])
     made = getattr(module, name)
     made = made if isinstance(made, torch.nn.Module) else made(**arguments)
     if not isinstance(made, torch.nn.Module):
-        raise SourceError(f"{name} of {path.name} is no torch.nn.Module and does not return one", "")
+        raise SourceError(f"{name} of {path.name} is no torch.nn.Module and does not return one")
     return made
-
-
-def near(name: str, names: list[str]) -> str:
-    """Return the names that are most like `name`."""
-    import difflib
-
-    return ", ".join(difflib.get_close_matches(name, names, 3))
 
 
 def _mark_random(model: Any) -> None:
@@ -96,14 +92,14 @@ def capture(request: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             program = torch.export.export(model, (images,), strict=False)
     except Exception as error:
-        raise SourceError(f"torch.export cannot capture the model: {str(error).strip().splitlines()[0]}", "") from error
+        raise SourceError(f"torch.export cannot capture the model: {str(error).strip().splitlines()[0]}") from error
     modules = dict(model.named_modules())
     signature = program.graph_signature
     owners = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
     nodes = []
     for node in program.graph.nodes:
         value = node.meta.get("val")
-        stack = [(path.partition("L['self'].")[2] or path, kind) for path, kind in _stack(node)]
+        stack = [(path, str(kind)) for path, kind in node.meta.get("nn_module_stack", {}).values()]
         nodes.append(
             {
                 "name": node.name,
@@ -131,18 +127,9 @@ def capture(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _stack(node: Any) -> list[tuple[str, str]]:
-    return [(path, str(kind)) for path, kind in node.meta.get("nn_module_stack", {}).values()]
-
-
 def _target(target: Any) -> str:
-    return (
-        target
-        if isinstance(target, str)
-        else getattr(target, "__name__", str(target))
-        if not hasattr(target, "_schema")
-        else str(target)
-    )
+    """Return the name of an operator, e.g. `aten.conv2d.default`, or of a function of Python, `getitem`."""
+    return str(target) if hasattr(target, "_schema") else str(getattr(target, "__name__", target))
 
 
 def _line(trace: str) -> str:
@@ -190,7 +177,7 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
     origins: dict[str, list[Any]] = request["origins"]  # of the generated model's state: a name and a shape
     missing = [name for name in generated.state_dict() if name not in origins and "num_batches" not in name]
     if missing:
-        raise SourceError(f"no weight for {missing[0]}", "")
+        raise SourceError(f"no weight for {missing[0]}")
     images = torch.randn(request["batch"], *request["input_shape"], dtype=torch.float64)
     found: dict[str, float] = {}
     for mode in ("evaluation", "training"):
@@ -215,16 +202,16 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
             inputs.append(x.grad)
         found[f"outputs, {mode}"] = _apart(outputs[0], outputs[1])
         scale = max((float(p.grad.abs().max()) for p in original.parameters() if p.grad is not None), default=0.0)
-        gradients = {name: p.grad for name, p in original.named_parameters() if p.grad is not None}
-        worst = _apart(inputs[0], inputs[1])
+        gradients = {name: p.grad for name, p in original.named_parameters()}
+        apart = [_apart(inputs[0], inputs[1])]
         for name, parameter in generated.named_parameters():
-            there = gradients.get(origins[name][0])
-            if there is None or parameter.grad is None:
-                continue
-            here = parameter.grad.reshape(there.shape)
-            size = max(float(there.abs().max()), 1e-3 * scale)
-            worst = max(worst, float((here - there).abs().max()) / size if size else 0.0)
-        found[f"gradients, {mode}"] = worst
+            there, here = gradients[origins[name][0]], parameter.grad
+            if there is None and here is None:
+                continue  # neither reads it
+            there = torch.zeros_like(here).reshape(state[origins[name][0]].shape) if there is None else there
+            here = torch.zeros_like(there) if here is None else here.reshape(there.shape)
+            apart.append(_apart(there, here, 1e-3 * scale))
+        found[f"gradients, {mode}"] = max(apart)
         if rates[0] != rates[1]:
             return {"differences": found, "macs": [0, 0], "rates": rates, "versions": {"torch": torch.__version__}}
     after = original.state_dict()
@@ -310,10 +297,11 @@ def _still(model: Any) -> Iterator[list[float]]:
             setattr(module, name, function)
 
 
-def _apart(a: Any, b: Any) -> float:
-    if a.shape != b.shape:
+def _apart(a: Any, b: Any, least: float = 0.0) -> float:
+    """Return the largest difference relative to the largest of `a`, `least` at the least; infinity for NaN."""
+    if a.shape != b.shape or not bool(a.isfinite().all() and b.isfinite().all()):
         return float("inf")
-    scale = float(a.abs().max()) or 1.0
+    scale = max(float(a.abs().max()), least) or 1.0
     return float((a - b).abs().max()) / scale
 
 
@@ -323,11 +311,11 @@ def main() -> None:
     try:
         answer: dict[str, Any] = {"capture": capture, "prove": prove}[request["job"]](request)
     except SourceError as error:
-        answer = {"error": error.args[0], "hint": error.args[1] if len(error.args) > 1 else ""}
+        answer = {"error": str(error), "name": request["source"]["name"], "names": list(error.names)}
     except ModuleNotFoundError as error:
-        answer = {"error": f"{error.name} is not installed", "hint": "", "missing": error.name}
+        answer = {"error": f"{error.name} is not installed", "missing": error.name}
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}", "hint": "", "trace": traceback.format_exc()}
+        answer = {"error": f"{type(error).__name__}: {error}"}
     Path(request["output"]).write_text(json.dumps(answer))
 
 

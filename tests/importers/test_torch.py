@@ -31,7 +31,7 @@ def _in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if "command" in request.node.name:
         return
 
-    def ask(request: Mapping[str, Any], folder: str) -> dict[str, Any]:
+    def ask(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         jobs = {"capture": torch_import.capture, "prove": torch_import.prove}
         try:
             return jobs[request["job"]](dict(request))
@@ -198,6 +198,15 @@ def test_weights_of_another_layer_are_rejected(kind: str) -> None:
     assert _rejected(replace(found, origins=origins))
 
 
+def test_what_is_not_finite_is_not_equal() -> None:
+    """NaN, which is neither above nor below a bound, and a gradient that one side lacks."""
+    import torch
+
+    nothing = torch.tensor([1.0, float("nan")])
+    assert torch_import._apart(nothing, nothing) == float("inf")
+    assert torch_import._apart(torch.zeros(2), torch.ones(2), 0.5) == 2
+
+
 def test_a_spec_comes_back_from_its_generated_code(tmp_path: Path) -> None:
     """The import of the code that a spec generates has the same layers: ops, attributes, shapes and readers."""
     for name, size in (("lenet", (1, 28, 28)), ("cifar_resnet20", (3, 32, 32)), ("cifar_cnn", (3, 32, 32))):
@@ -262,6 +271,20 @@ def test_the_command_writes_a_spec_and_weights(tmp_path: Path) -> None:
     assert {name: list(value.shape) for name, value in load_file(weights).items()} == (
         archspec.verification.canonical_weights.shapes(graph)
     )
+
+
+@pytest.mark.xdist_group("importer commands")
+def test_a_class_with_a_name_of_the_code_is_an_error_of_the_command(tmp_path: Path) -> None:
+    """A block called as what generated code imports has a diagnostic, no traceback."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Tensor(nn.Sequential):\n    pass\n\n\n"
+        "def net():\n    return nn.Sequential(*(Tensor(nn.Conv2d(3, 3, 1), nn.ReLU()) for _ in range(3)))\n"
+    )
+    run = archspec_command("import", f"{tmp_path / 'net.py'}:net", "--input-shape", "3,8,8")
+
+    assert run.returncode == 1
+    assert "error[reserved-name]" in run.stderr
+    assert "Traceback" not in run.stderr
 
 
 @pytest.mark.xdist_group("importer commands")
