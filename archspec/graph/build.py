@@ -41,6 +41,8 @@ def build(source: Source) -> Graph:
         raise SpecError([source.error("nothing-to-train", message, ("training",), key=True)])
     if spec.training:
         require_scores(graph)
+    if errors := list(_without_values(graph)):
+        raise SpecError(errors)
     if errors := list(_unknown_layers(graph)):
         raise SpecError(errors)
     return graph
@@ -97,6 +99,21 @@ def _graph(builder: _Builder, spec: Spec, source: Source) -> Graph:
     unused = tuple(node for node in nodes if node not in used)
     nodes = [node for node in nodes if node in used] if unused else nodes
     return Graph(spec, source, first, tuple(nodes), unused, root)
+
+
+def _without_values(graph: Graph) -> Iterator[Diagnostic]:
+    """Yield the errors of layers with parameters of which the output depends on the size only: they cannot learn."""
+    if not any(node.op.sizes_only for node in graph.nodes):  # type: ignore[union-attr]
+        return
+    read = {graph.output}
+    for node in reversed(graph.nodes):
+        if node in read:
+            op: Any = node.op
+            read.update(source for i, source in enumerate(node.inputs) if i not in op.sizes_only)
+    for node in graph.nodes:
+        if node.trainable and node not in read:
+            message = f"{node.name}: the output depends on its size only: its parameters would get no gradient"
+            yield graph.source.error("no-gradient", message, node.loc)
 
 
 def _unknown_layers(graph: Graph) -> Iterator[Diagnostic]:

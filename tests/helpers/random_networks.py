@@ -321,7 +321,8 @@ def networks(draw: Draw) -> dict[str, Any]:
         if prod(out) > MOST or is_constant(layer, out):
             return False
         layers.append(layer)
-        unread[:] = [name for name in unread if name not in reads] + [layer["name"]]
+        values = reads[:1] if layer["op"] == "center_crop" else reads
+        unread[:] = [name for name in unread if name not in values] + [layer["name"]]
         made.append((layer["name"], out))
         return True
 

@@ -110,7 +110,7 @@ def test_the_committed_schema_is_up_to_date() -> None:
 NOT_IN_SCHEMA = {
     "alias", "ambiguous-number", "anchor", "claim", "directive", "duplicate-key", "duplicate-name", "encoding",
     "even-size", "groups", "images", "inputs", "unsupported-by-target", "not-flat", "not-maps",
-    "not-scores", "not-tokens", "nothing-to-train", "number", "padding",
+    "no-gradient", "not-scores", "not-tokens", "nothing-to-train", "number", "padding",
     "reserved-name", "sections", "shapes", "syntax", "tag", "too-deep", "too-large", "two-documents", "unknown-layer",
     "window",
 }  # fmt: skip

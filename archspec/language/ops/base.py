@@ -111,6 +111,7 @@ class Op(BaseModel, ABC):
     draws_samples: ClassVar[bool] = False  # one number for each sample, not for each value
     windowed: ClassVar[bool] = False  # slides a window: kernel_size, strides, dilation, explicit_padding
     pools: ClassVar[bool] = False  # reduces feature maps without parameters
+    sizes_only: ClassVar[tuple[int, ...]] = ()  # inputs whose height and width it reads, not their values
     combines: ClassVar[bool] = False  # combines or selects tensors: an expression in code, not a layer
     in_line: ClassVar[bool] = False  # another op that PyTorch code computes in `forward`, without a module
     called_specially: ClassVar[bool] = False  # PyTorch's module takes more than one tensor, or does not return one

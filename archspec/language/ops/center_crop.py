@@ -14,6 +14,7 @@ class CenterCrop(Op):
     """
 
     inputs: ClassVar[tuple[int, int]] = (2, 2)
+    sizes_only: ClassVar[tuple[int, ...]] = (1,)
     combines: ClassVar[bool] = True
     keeps_nonnegative: ClassVar[bool] = True
 
