@@ -64,7 +64,7 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels"]
             + ["silu", "hardswish", "hardsigmoid", "mish", "softplus", "gelu"]
             + ["layer_norm", "layer_scale", "stochastic_depth"]
-            + ["tokens"] * 4
+            + ["tokens"] * 6
             + ["conv_transpose2d", "upsample", "space_to_depth", "shifted_window_attention"] * 2
         )
     )
@@ -248,7 +248,7 @@ def on_tokens(draw: Draw, shape: Shape) -> dict[str, Any]:
             + ["linear", "linear", "layer_norm"]
             + ["class_token", "position_embedding", "transpose"] * 3
             + ["gelu", "relu", "softmax", "dropout", "stochastic_depth", "split", "layer_scale"]
-            + ["select", "mean", "flatten"]
+            + ["select", "mean", "mean", "mean", "flatten"]
         )
     )
     layer: dict[str, Any] = {"op": op}

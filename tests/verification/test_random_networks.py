@@ -56,6 +56,7 @@ def test_every_op_is_drawn() -> None:
     """The random networks are valid specs, and use every op of the language."""
     drawn: set[str] = set()
 
+    @seed(0)
     @settings(max_examples=12 * COUNT, suppress_health_check=list(HealthCheck), database=None)
     @given(content=networks())
     def draw(content: dict[str, Any]) -> None:
