@@ -76,6 +76,16 @@ def _compiled(program: protocol.Program, name: str, weights: str, dtype: str) ->
     return network
 
 
+def _ready(network: Any, labels: Any) -> None:
+    """Make the variables of the optimizer and the metrics, as `fit` does: TensorFlow traces the step once, not twice."""
+    import keras
+
+    network.optimizer.build(network.trainable_variables)
+    scores = keras.ops.zeros((len(labels), *network.output_shape[1:]))
+    network.compute_metrics(None, keras.ops.convert_to_tensor(labels), scores)
+    network.reset_metrics()
+
+
 def _floats(path: str, dtype: str) -> Any:
     import numpy as np
 
@@ -410,6 +420,7 @@ def training(
         scheduler.set_model(network)
         scheduler.on_train_begin()
     batches = iter(zip(_floats(inputs, dtype), np.load(labels), strict=True))
+    _ready(network, np.load(labels)[0])
     losses, rates = [], []
     for epoch, (steps, error) in enumerate(epochs):
         if scheduler is not None:
@@ -485,6 +496,7 @@ def amplification(
     )
     schedulers = []
     for network in (first, second):
+        _ready(network, np.load(labels)[0])
         for layer in _dropouts(network):
             layer.rate = 0.0
         if (scheduler := program("recipe").make_scheduler()) is not None:

@@ -10,7 +10,7 @@ class Hardsigmoid(Op):
     """y = min(max(x + 3, 0), 6) / 6, as torch.nn.Hardsigmoid (Howard et al. 2019). Any shape, unchanged.
 
     Traps: Keras 2's `hard_sigmoid` was min(max(0.2 x + 0.5, 0), 1); Keras 3's is this one. In float64 the gradient of
-    torch.nn.Hardsigmoid is 3e-8 off, as its 1 / 6 is a float32 (PyTorch 2.14.1).
+    torch.nn.Hardsigmoid is 3e-8 off, as its 1 / 6 is a float32 (PyTorch 2.14.1), and so is Keras' on that backend.
     """
 
     elementwise: ClassVar[bool] = True
