@@ -77,7 +77,7 @@ def _compiled(program: protocol.Program, name: str, weights: str, dtype: str) ->
 
 
 def _ready(network: Any, labels: Any) -> None:
-    """Make the variables of the optimizer and the metrics, as `fit` does: TensorFlow traces the step once, not twice."""
+    """Make the variables of the optimizer and the metrics, as `fit` does: then TensorFlow traces the step once."""
     import keras
 
     network.optimizer.build(network.trainable_variables)
