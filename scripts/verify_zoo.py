@@ -22,11 +22,12 @@ from archspec.verification.processes import Workers
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "zoo.md"
 RECORD = ROOT / "docs" / "zoo.json"
+ORDER = ("torch", "keras", "keras-jax", "keras-torch", "numpy")
 HEAD = """# The zoo
 
 What `make verify-zoo` measured: the networks of [specs/](../specs/README.md), the generated programs of several targets
 on the same weights and data. Differences are relative to each tensor's largest magnitude, in float64, the largest of
-all layers and parameters; `training-mode` has outputs, gradients and running statistics of networks with batch
+all layers, parameters and runs; `training-mode` has outputs, gradients and running statistics of networks with batch
 normalization.
 
 """
@@ -61,20 +62,23 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     """Return the page of all rows."""
     checks = ("forward", "gradients", "training-mode", "training")
     lines = [f"| network | targets | parameters | {' | '.join(checks)} | agrees |", "|---|---|--:|--:|--:|--:|--:|---|"]
-    for key in sorted(rows):
-        row = rows[key]
-        cells = [f"{row['largest'][check]:.1e}" if check in row["largest"] else "" for check in checks]
-        name = key.split(":")[0]
-        held = f" ({row['held'].removeprefix('training: ')})" if row["held"] else ""
-        verdict = f"yes{held}" if row["agrees"] else "**no**"
+    for name in sorted({key.split(":")[0] for key in rows}):
+        runs = [row for key, row in rows.items() if key.split(":")[0] == name]
+        targets = [target for target in ORDER if any(target in row["targets"] for row in runs)]
+        cells = []
+        for check in checks:
+            values = [row["largest"][check] for row in runs if check in row["largest"]]
+            cells.append(f"{max(values):.1e}" if values else "")
+        held = "".join(f" ({row['held'].removeprefix('training: ')})" for row in runs if row["held"])
+        verdict = f"yes{held}" if all(row["agrees"] for row in runs) else "**no**"
         lines.append(
-            f"| [{name}](../specs/{name}.yaml) | {', '.join(row['targets'])} | {row['params']:,} | "
+            f"| [{name}](../specs/{name}.yaml) | {', '.join(targets)} | {runs[0]['params']:,} | "
             f"{' | '.join(cells)} | {verdict} |"
         )
     versions = sorted(
         {f"{k} {v}" for row in rows.values() for found in row["versions"].values() for k, v in found.items()}
     )
-    return HEAD + "\n".join(lines) + f"\n\n{len(rows)} rows; versions: {', '.join(versions)}.\n"
+    return HEAD + "\n".join(lines) + f"\n\n{len(lines) - 2} networks; versions: {', '.join(versions)}.\n"
 
 
 def main() -> None:

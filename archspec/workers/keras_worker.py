@@ -262,6 +262,18 @@ def _drawn(network: Any, uniform: dict[str, Any], undrawn: set[str]) -> Iterator
         backend.random.dropout = original
 
 
+def _in_one_program(network: Any, batch: Any) -> Any:
+    """Return the outputs in evaluation mode, compiled as one: eagerly, XLA compiles every operator for every shape."""
+    import jax
+
+    @jax.jit
+    def outputs(trainable: Any, fixed: Any, x: Any) -> Any:
+        return network.stateless_call(trainable, fixed, x, training=False)[0]
+
+    trainable, fixed = network.trainable_variables, network.non_trainable_variables
+    return outputs([v.value for v in trainable], [v.value for v in fixed], jax.numpy.asarray(batch))
+
+
 def _gradients(network: Any, batch: Any, labels: Any, training: bool) -> tuple[Any, Any, list[Any]]:
     """Return the scores, the compiled loss, and its gradients: of the batch, and of the variables."""
     import keras
@@ -285,9 +297,8 @@ def _gradients(network: Any, batch: Any, labels: Any, training: bool) -> tuple[A
             return network.loss(labels, scores), (scores, after)
 
         variables = [v.value for v in network.trainable_variables]
-        (loss, (scores, after)), (dx, dv) = jax.value_and_grad(of, argnums=(0, 1), has_aux=True)(
-            jax.numpy.asarray(batch), variables
-        )
+        function = jax.jit(jax.value_and_grad(of, argnums=(0, 1), has_aux=True))
+        (loss, (scores, after)), (dx, dv) = function(jax.numpy.asarray(batch), variables)
         for variable, value in zip(network.non_trainable_variables, after, strict=True):
             variable.assign(value)
         return scores, loss, [dx, *dv]
@@ -332,7 +343,11 @@ def forward(
     if layers[-1] in taps:
         taps[layers[-1]] = network.outputs[0]
     tap = keras.Model(network.inputs, taps)
-    results = tap(_floats(inputs, dtype), training=False)
+    batch = _floats(inputs, dtype)
+    if keras.backend.backend() == "jax":
+        results = _in_one_program(tap, batch)
+    else:
+        results = tap(batch, training=False)
     np.savez(output, **dict(zip(present, _arrays(results[layer] for layer in present), strict=True)))
     return {"fault": ""}
 
