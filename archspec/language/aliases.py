@@ -28,6 +28,7 @@ _OPS = {
     **dict.fromkeys(("slice", "chunk"), "write `op: split`"),
     **dict.fromkeys(("reshape", "view"), "write `op: flatten`"),
     **dict.fromkeys(("batchnorm", "batchnormalization", "bn", "batchnorm1d"), "write `op: batch_norm2d`"),
+    **dict.fromkeys(("pad", "pad2d", "zeropadding2d", "constantpad2d"), "write `op: zero_pad2d`"),
     **dict.fromkeys(("multiply", "product"), "write `op: mul`"),
     **dict.fromkeys(("shuffle", "channelshuffle2d", "shufflechannel"), "write `op: channel_shuffle`"),
     **dict.fromkeys(("rectifier", "activation"), "write `op: relu`"),

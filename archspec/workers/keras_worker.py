@@ -344,10 +344,7 @@ def forward(
         taps[layers[-1]] = network.outputs[0]
     tap = keras.Model(network.inputs, taps)
     batch = _floats(inputs, dtype)
-    if keras.backend.backend() == "jax":
-        results = _in_one_program(tap, batch)
-    else:
-        results = tap(batch, training=False)
+    results = _in_one_program(tap, batch) if keras.backend.backend() == "jax" else tap(batch, training=False)
     np.savez(output, **dict(zip(present, _arrays(results[layer] for layer in present), strict=True)))
     return {"fault": ""}
 

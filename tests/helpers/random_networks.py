@@ -61,7 +61,7 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             ]
             + ["relu", "sigmoid", "tanh", "softmax", "dropout", "flatten"]
             + ["batch_norm2d"] * 2
-            + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels"]
+            + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels", "zero_pad2d"]
             + ["silu", "hardswish", "hardsigmoid", "mish", "softplus", "gelu"]
             + ["layer_norm", "layer_scale", "stochastic_depth"]
             + ["tokens"] * 6
@@ -133,6 +133,9 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
         layer |= {"groups": draw(st.sampled_from(divisors(channels)))}
     elif op == "pad_channels":
         layer |= {"before": draw(st.integers(0, 2)), "after": draw(st.integers(0, 2))}
+    elif op == "zero_pad2d":
+        layer |= {"padding": padding(draw, [2, 2], 2)}
+        layer["padding"] = 1 if layer["padding"] == "same" else layer["padding"]
     elif op == "split" and channels > 1 and draw(st.booleans()):
         first = draw(st.integers(1, channels - 1))
         layer |= {"sizes": [first, channels - first], "index": draw(st.integers(0, 1))}

@@ -94,6 +94,8 @@ ROWS = [
     ((20, 6), "{op: split, sections: 3, index: 1}", (20, 2), None, 0),
     ((20, 6), "{op: linear, out_features: 5}", (20, 5), (5, 6), 600),  # 20 * 6 * 5
     ((3, 5, 4), "{op: pad_channels, before: 2, after: 1}", (6, 5, 4), None, 0),
+    ((3, 5, 4), "{op: zero_pad2d, padding: {top: 1, left: 3}}", (3, 6, 7), None, 0),
+    ((3, 5, 4), "{op: zero_pad2d, padding: [1, 2]}", (3, 7, 8), None, 0),
     ((7, 5, 4), "{op: split, sizes: [2, 5], index: 1}", (5, 5, 4), None, 0),
     # torch.nn.MaxPool2d(3, 2, 1, dilation=2): (9 + 2 - 5) // 2 + 1 and (8 + 2 - 5) // 2 + 1
     ((2, 9, 8), "{op: max_pool2d, kernel_size: 3, stride: 2, padding: 1, dilation: 2}", (2, 4, 3), None, 0),
@@ -261,6 +263,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "leaky_relu": {"negative_slope": 0.3},
     "mul": {},
     "pad_channels": {"before": 1, "after": 2},
+    "zero_pad2d": {"padding": {"top": 1, "right": 2}},
     "relu6": {},
     "concat": {},
     "conv2d": {

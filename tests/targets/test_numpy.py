@@ -305,6 +305,7 @@ NEW_OPS = {
     "{name: a, op: shifted_window_attention, num_heads: 2, window_size: [3, 7], shift_size: [1, 3]}": lambda f, x, w: swin(x, w, 2, [3, 7], [1, 3]),
     "{name: a, op: channel_shuffle, groups: 3}": lambda f, x, w: f.channel_shuffle(x, 3),
     "{name: a, op: pad_channels, before: 2, after: 1}": lambda f, x, w: f.pad(x, (0, 0, 0, 0, 2, 1)),
+    "{name: a, op: zero_pad2d, padding: {top: 1, left: 2, right: 3}}": lambda f, x, w: f.pad(x, (2, 3, 1, 0)),
     "{name: a, op: split, sizes: [1, 3, 2], index: 1}": lambda f, x, w: x.split([1, 3, 2], dim=1)[1],
     "{name: a, op: max_pool2d, kernel_size: [3, 2], stride: [2, 1], padding: 1, dilation: [2, 3]}": lambda f, x, w: f.max_pool2d(
         x, (3, 2), (2, 1), 1, (2, 3)

@@ -53,6 +53,7 @@ _NAMES = (
     "tokens",
     "transpose",
     "upsample",
+    "zero_pad2d",
 )
 
 

@@ -225,8 +225,10 @@ def _margin(value: Any) -> tuple[int, int]:
 
 
 def _padding(value: Any) -> Padding2d | Literal["same"]:
-    if value == "same":
-        return "same"
+    return "same" if value == "same" else _sides(value, " or same")
+
+
+def _sides(value: Any, others: str = "") -> Padding2d:
     sides: list[Any] = []
     if isinstance(value, dict) and set(value) <= {"top", "bottom", "left", "right"}:
         sides = [value.get(side, 0) for side in ("top", "bottom", "left", "right")]
@@ -235,8 +237,9 @@ def _padding(value: Any) -> Padding2d | Literal["same"]:
     elif type(value) is int:
         sides = [value] * 4
     if not sides or not all(type(n) is int and 0 <= n < 2**31 for n in sides):
-        hint = {"valid": "; write 0", "same": "; write same"}.get(str(value)[:9].lower(), "")
-        message = "must be a whole number, [height, width], {top, bottom, left, right} or same"
+        hint = {"valid": "; write 0", "same": "; write same"}.get(str(value)[:9].lower(), "") if others else ""
+        either = "," if others else " or"
+        message = f"must be a whole number, [height, width]{either} {{top, bottom, left, right}}{others}"
         raise PydanticCustomError("wrong-value", message, {"hint": hint})
     return (sides[0], sides[1]), (sides[2], sides[3])
 
@@ -266,23 +269,30 @@ Margin = Annotated[
         }
     ),
 ]
+_SIDES = [
+    _ADDED,
+    {"type": "array", "items": _ADDED, "minItems": 2, "maxItems": 2},
+    {
+        "type": "object",
+        "properties": dict.fromkeys(("top", "bottom", "left", "right"), _ADDED),
+        "additionalProperties": False,
+    },
+]
 # ((top, bottom), (left, right))
+Sides = Annotated[
+    Padding2d,
+    PlainValidator(_sides),
+    WithJsonSchema(
+        {"description": "zeros added on all sides, [height, width], or {top, bottom, left, right}", "oneOf": _SIDES}
+    ),
+]
 Padding = Annotated[
     Padding2d | Literal["same"],
     PlainValidator(_padding),
     WithJsonSchema(
         {
             "description": "zeros added on all sides, [height, width], {top, bottom, left, right}, or same",
-            "oneOf": [
-                _ADDED,
-                {"type": "array", "items": _ADDED, "minItems": 2, "maxItems": 2},
-                {
-                    "type": "object",
-                    "properties": dict.fromkeys(("top", "bottom", "left", "right"), _ADDED),
-                    "additionalProperties": False,
-                },
-                {"const": "same"},
-            ],
+            "oneOf": [*_SIDES, {"const": "same"}],
         }
     ),
 ]
