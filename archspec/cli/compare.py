@@ -16,8 +16,8 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="A spec.")],
-    b: Annotated[Path, typer.Argument(help="Another spec.")],
+    a: Annotated[Path, typer.Argument(help="A spec, or a model such as torchvision:resnet50.")],
+    b: Annotated[Path, typer.Argument(help="Another one.")],
     format: Format = "table",
     depth: Depth = 0,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with status 1 if the networks differ.")] = False,

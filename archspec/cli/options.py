@@ -10,7 +10,12 @@ import typer
 
 from archspec.language.source import did_you_mean
 
-Specs = Annotated[list[Path], typer.Argument(help="Specs, folders of specs, or - for standard input.", metavar="SPEC")]
+Specs = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Specs, folders of specs, models such as torchvision:resnet50, or - for standard input.", metavar="SPEC"
+    ),
+]
 OneSpec = Annotated[Path, typer.Argument(help="A spec.", metavar="SPEC")]
 Format = Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")]
 DiagnosticsFormat = Literal["text", "json", "github", "sarif"]

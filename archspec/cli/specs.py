@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from archspec.language.source import Diagnostic
 
 
+MODELS = (".keras", ".h5", ".json", ".onnx", ".prototxt")  # what the files of models end in
+
+
 def load_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[Graph]:
     """Return the networks of all specs at `paths`; add the errors of the others to `diagnostics`."""
     graphs = []
@@ -34,7 +37,7 @@ def check_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[archspec
     results = []
     for path in spec_paths(paths, claims=True):
         with collected(path, diagnostics):
-            results.append(archspec.check(load(path) if str(path) == "-" else path))
+            results.append(archspec.check(path if path.suffix in (".yaml", ".yml") else load(path)))
     return results
 
 
@@ -53,7 +56,21 @@ def load(path: Path) -> Graph:
     """Return the network of the spec at `path`, or on standard input if that is `-`."""
     if str(path) == "-":
         return archspec.loads(sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>")
+    if is_source(path):
+        from archspec.cli.sources import import_errors
+
+        with import_errors(str(path)):
+            return archspec.import_model(str(path)).graph
     return archspec.load(path)
+
+
+def is_source(path: Path) -> bool:
+    """Return whether an argument names a model, such as `torchvision:resnet50`, rather than a spec."""
+    if ":" not in str(path) and path.suffix not in MODELS:
+        return False
+    from archspec.importers import sources
+
+    return sources.is_source(str(path))
 
 
 def load_or_exit(paths: list[Path], *, many: bool = True) -> list[Graph]:
@@ -78,6 +95,9 @@ def spec_paths(paths: list[Path], *, claims: bool = False) -> Iterator[Path]:
     With `claims` the files of claims in a folder are among them.
     """
     for path in paths:
+        if is_source(path):
+            yield path
+            continue
         try:
             is_folder, exists = path.is_dir(), path.exists()
         except (OSError, ValueError) as error:  # a name that no file can have

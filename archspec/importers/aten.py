@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from archspec.importers.layers import Layer, Shape, Unsupported, UnsupportedModelError
+from archspec.importers.layers import Layer, Origin, Shape, Unsupported, UnsupportedModelError
+from archspec.language.ops.base import written_sides
 
 Node = dict[str, Any]
 
@@ -146,7 +147,8 @@ class Importer:
             where = (*where[:-1], f"{where[-1]}_{count + 1}")
             self._taken[where] = 1
         kinds = [self._classes.get(".".join(where[:i]), "") for i in range(1, len(where))]
-        layer = Layer(where, op, fields, [v.layer for v in reads], shape, dict(weights or {}), tuple(kinds))
+        origins = {param: Origin(*origin) for param, origin in (weights or {}).items()}
+        layer = Layer(where, op, fields, [v.layer for v in reads], shape, origins, tuple(kinds))
         self.layers.append(layer)
         value = Value(layer, axes or {3: "NCHW", 2: "NLD", 1: "NF"}[len(shape)])
         self._values[node["name"]] = value
@@ -504,10 +506,18 @@ class Importer:
         value = self._plain(self._value(node["args"][0]))
         sides = node["args"][1]
         mode, fill = self._argument(node, 2, "mode", "constant"), self._argument(node, 3, "value", None)
-        if value.axes != "NCHW" or mode != "constant" or fill or len(sides) != 6 or any(sides[:4]):
+        spatial = len(sides) == 4 or not any(sides[4:])
+        if value.axes != "NCHW" or mode != "constant" or fill or len(sides) not in (4, 6) or min(sides) < 0:
             raise NotSupportedError(f"padding by {sides} of axes {value.axes}")
-        before, after = sides[4:]
+        if not spatial and any(sides[:4]):
+            raise NotSupportedError(f"padding by {sides}, of channels and places at once")
         channels, *places = self._shape(value)
+        if spatial:
+            left, right, top, bottom = sides[:4]
+            shape = (channels, top + places[0] + bottom, left + places[1] + right)
+            self._add(node, "zero_pad2d", {"padding": written_sides(top, bottom, left, right)}, [value], shape)
+            return
+        before, after = sides[4:]
         fields = {"before": before, "after": after}
         self._add(node, "pad_channels", fields, [value], (before + channels + after, *places))
 

@@ -237,6 +237,8 @@ class _Writer:
                 if inner in self._of
                 else self._structure(inner),
                 reads(inner),
+                # what no attribute of a block can be, such as {top: 1}
+                *(f"{k}: {v}" for k, v in (inner.layer.fields.items() if inner.layer else ()) if isinstance(v, dict)),
             )
             for inner in item.items
         )
@@ -383,7 +385,10 @@ class _Writer:
         """Return a row with `repeat` for a sequence of uses of a block; None if it is none."""
         if not item.items or not all(inner in self._of for inner in item.items) or not self._chained(item):
             return None
-        if [inner.name for inner in item.items] != [str(i) for i in range(len(item.items))]:
+        if not all(_is_number(inner.name) for inner in item.items):
+            return None
+        start = int(item.items[0].name)
+        if [int(inner.name) for inner in item.items] != list(range(start, start + len(item.items))):
             return None
         uses = [(self._of[inner][0], self._of[inner][0].given(self._of[inner][1])) for inner in item.items]
         rest, (head, given) = uses[-1], uses[0]

@@ -2,10 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.floating[Any]]
 
 Shape = tuple[int, ...]
+
+
+class Origin(NamedTuple):
+    """Where a weight of an imported model comes from, and how it gets PyTorch's layout.
+
+    The array called `key` is reshaped to `before`, its axes are put in the order of `axes`, and it is reshaped to
+    `shape`. Without a key it is `constant` everywhere: the model's framework leaves it out.
+    """
+
+    key: str
+    shape: Shape
+    before: Shape | None = None
+    axes: tuple[int, ...] | None = None
+    constant: float = 1.0
+
+    def canonical(self, arrays: Mapping[str, Array]) -> Array:
+        """Return the weight in PyTorch's layout."""
+        import numpy as np
+
+        if not self.key:
+            return np.full(self.shape, self.constant)
+        array = np.asarray(arrays[self.key])
+        array = array if self.before is None else array.reshape(self.before)
+        return (array if self.axes is None else array.transpose(self.axes)).reshape(self.shape)
 
 
 @dataclass(eq=False)
@@ -17,8 +48,25 @@ class Layer:
     fields: dict[str, Any]
     reads: list[Layer | None]  # None is the network's input
     shape: Shape  # of the output, without the batch
-    weights: dict[str, tuple[str, Shape]] = field(default_factory=dict)  # by parameter: the author's name, and a shape
+    weights: dict[str, Origin] = field(default_factory=dict)  # by parameter
     classes: tuple[str, ...] = ()  # of the modules on the path
+
+
+@dataclass
+class Captured:
+    """What an importer reads of a model: its layers, before they are folded, and its weights.
+
+    `input` is the spec's, e.g. {"channels": 3, ...}; `parameters` are counted by the model's framework, None where
+    nothing has counted them; `weights` has arrays by the author's names.
+    """
+
+    name: str
+    provenance: str  # one sentence
+    input: dict[str, int]
+    layers: list[Layer]
+    parameters: int | None = None
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # lines for the reader of the spec
 
 
 @dataclass(frozen=True)

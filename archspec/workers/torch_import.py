@@ -167,11 +167,7 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
 
     torch.manual_seed(0)
     original = make(request["source"]).double()
-    spec = importlib.util.spec_from_file_location("generated_model", request["model"])
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _generated(request["model"])
     generated = getattr(module, request["class"])().double()
     _disturb(original)
     origins: dict[str, list[Any]] = request["origins"]  # of the generated model's state: a name and a shape
@@ -227,6 +223,53 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
                 model(torch.zeros(1, *request["input_shape"]))
             flops.append(counter.get_total_flops())
     return {"differences": found, "macs": [count // 2 for count in flops], "versions": {"torch": torch.__version__}}
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Write outputs, gradients and running statistics of generated code on given weights to the .npz file `arrays`.
+
+    For each of `modes`, {name, weights, inputs}; in "training", dropouts are the identity. The dtype is the inputs'.
+    """
+    import numpy as np
+    import torch
+    from safetensors.torch import load_file
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module = _generated(request["model"])
+    arrays: dict[str, Any] = {}
+    rates: list[float] = []
+    for mode in request["modes"]:
+        images = torch.from_numpy(np.load(mode["inputs"])).requires_grad_()
+        model = getattr(module, request["class"])().to(images.dtype).train(mode["name"] == "training")
+        weights = load_file(mode["weights"])
+        if missing := [n for n in model.state_dict() if n not in weights and "num_batches" not in n]:
+            raise SourceError(f"no weight for {missing[0]}")
+        model.load_state_dict(weights, strict=False)
+        with _still(model) as drawn:
+            y = model(images)
+        rates = drawn or rates
+        if request.get("gradients", True):
+            y.square().sum().backward()
+            arrays[f"{mode['name']}/dx"] = images.grad.numpy()  # type: ignore[union-attr]
+            for name, parameter in model.named_parameters():
+                if parameter.grad is not None:
+                    arrays[f"{mode['name']}/gradient/{name}"] = parameter.grad.numpy()
+        arrays[f"{mode['name']}/y"] = y.detach().numpy()
+        arrays |= {f"{mode['name']}/buffer/{name}": value.numpy() for name, value in model.named_buffers()}
+    np.savez(request["arrays"], **arrays)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        getattr(module, request["class"])().eval()(torch.zeros(1, *request["input_shape"]))
+    return {"rates": rates, "macs": counter.get_total_flops() // 2}
+
+
+def _generated(path: str) -> Any:
+    """Return the module of a generated file."""
+    spec = importlib.util.spec_from_file_location("generated_model", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _disturb(model: Any) -> None:
@@ -309,7 +352,7 @@ def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
     try:
-        answer: dict[str, Any] = {"capture": capture, "prove": prove}[request["job"]](request)
+        answer: dict[str, Any] = {"capture": capture, "prove": prove, "run": run}[request["job"]](request)
     except SourceError as error:
         answer = {"error": str(error), "name": request["source"]["name"], "names": list(error.names)}
     except ModuleNotFoundError as error:

@@ -14,7 +14,8 @@ from helpers import ROOT, archspec_command
 import archspec
 from archspec import importers
 from archspec.graph import build
-from archspec.importers import Imported, Proof
+from archspec.importers import Imported, process
+from archspec.importers.proof import prove
 from archspec.language.source import Source
 from archspec.targets import TARGETS
 from archspec.workers import torch_import
@@ -31,14 +32,14 @@ def _in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if "command" in request.node.name:
         return
 
-    def ask(request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def ask(worker: str, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         jobs = {"capture": torch_import.capture, "prove": torch_import.prove}
         try:
             return jobs[request["job"]](dict(request))
         except torch_import.SourceError as error:
             raise importers.ImportFailedError(error.args[0]) from None
 
-    monkeypatch.setattr(importers, "_ask", ask)
+    monkeypatch.setattr(process, "ask", ask)
 
 
 _known: dict[str, Imported] = {}
@@ -55,7 +56,7 @@ def imported(name: str) -> Imported:
 def test_an_imported_model_is_proven(name: str) -> None:
     """Outputs and gradients in both modes, running statistics, MACs, dropouts and parameters are the model's."""
     found = imported(name)
-    proof = importers.prove(found)
+    proof = prove(found)
 
     assert proof.failures == []
     assert set(proof.differences) >= {f"{w}, {m}" for w in ("outputs", "gradients") for m in ("evaluation", "training")}
@@ -98,7 +99,7 @@ def test_torchvisions_models_are_proven(name: str) -> None:
     size = 299 if name == "inception_v3" else 224
     found = importers.import_model(f"torchvision:{name}", input_shape=(3, size, size))
 
-    assert importers.prove(found).failures == []
+    assert prove(found).failures == []
     assert archspec.check(found.graph).totals.params == found.parameters
     assert found.folded
 
@@ -175,7 +176,7 @@ def test_an_altered_import_is_rejected(mutant: str) -> None:
 
 def _rejected(altered: Imported) -> bool:
     try:
-        proof: Proof = importers.prove(altered)
+        proof = prove(altered)
     except (importers.ImportFailedError, RuntimeError):
         return True
     return bool(proof.failures)

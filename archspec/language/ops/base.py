@@ -244,6 +244,14 @@ def _sides(value: Any, others: str = "") -> Padding2d:
     return (sides[0], sides[1]), (sides[2], sides[3])
 
 
+def written_sides(top: int, bottom: int, left: int, right: int) -> Any:
+    """Return a padding as a spec has it: a number, [height, width], or the sides that are not 0."""
+    if top == bottom and left == right:
+        return top if top == left else [top, left]
+    sides = {"top": top, "bottom": bottom, "left": left, "right": right}
+    return {side: size for side, size in sides.items() if size}
+
+
 _POSITIVE = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 _ADDED = {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
 
