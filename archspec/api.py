@@ -145,11 +145,11 @@ def verify(
 
 
 def import_model(source: str, **options: Any) -> Imported:
-    """Return a PyTorch model as a spec with its weights: `text`, `graph` and `canonical_weights()`.
+    """Return a PyTorch, Keras or ONNX model as a spec with its weights: `text`, `graph` and `canonical_weights()`.
 
-    `source` is `torchvision:NAME`, `timm:NAME` or `FILE.py:NAME`; `options` are those of
-    `archspec.importers.import_model`. Raises ImportFailedError for a model that cannot be made or captured, and
-    UnsupportedModelError for one with operators that the language lacks.
+    `source` is `torchvision:NAME`, `timm:NAME`, `keras.applications:NAME`, `FILE.py:NAME` or a model's file; `options`
+    are those of `archspec.importers.import_model`. Raises ImportFailedError for a model that cannot be made, read or
+    captured, and UnsupportedModelError for one with operators that the language lacks.
 
     >>> archspec.import_model("torchvision:resnet18").graph.name
     'resnet18'

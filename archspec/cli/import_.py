@@ -25,7 +25,7 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME, timm:NAME, keras.applications:NAME, a model's file (.keras, .h5, .json), or "
+            help="torchvision:NAME, timm:NAME, keras.applications:NAME, a model's file (.keras, .h5, .json, .onnx), or "
             "FILE.py:NAME, a class or function; FILE.py is run.",
             metavar="SOURCE",
         ),
@@ -55,7 +55,7 @@ def import_(
         str | None, typer.Option(help="Name of the network (default: the model's).", show_default=False)
     ] = None,
 ) -> None:
-    """Write a PyTorch or Keras model as a spec, and prove that the generated code computes what the model does."""
+    """Write a PyTorch, Keras or ONNX model as a spec, and prove that the generated code computes what it does."""
     from archspec.importers import proof
 
     shape = _shape(input_shape) if input_shape else None

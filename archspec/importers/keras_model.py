@@ -274,7 +274,12 @@ class Importer:
         if strides != [1, 1]:
             fields["stride"] = _square(strides)
         padding = config.get("padding", "valid")
-        if padding == "same" and (kernel != [1, 1] or strides != [1, 1]):
+        dilation = _two(config.get("dilation_rate", 1))
+        margins = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        if padding == "same" and strides == [1, 1] and not any(n % 2 for n in margins) and not any(value.pad):
+            if any(margins):  # the same on both sides, whatever the size
+                fields["padding"] = _square([n // 2 for n in margins])
+        elif padding == "same":
             fields["padding"] = "same"
         elif any(value.pad):
             fields["padding"] = written_sides(*value.pad)
@@ -282,8 +287,8 @@ class Importer:
             raise NotSupportedError(f"padding {padding!r}")
         if fields.get("padding") == "same" and any(value.pad):
             raise NotSupportedError("padding 'same' after zeros")
-        if _two(config.get("dilation_rate", 1)) != [1, 1]:
-            fields["dilation"] = _square(_two(config["dilation_rate"]))
+        if dilation != [1, 1]:
+            fields["dilation"] = _square(dilation)
         return fields
 
     def _conv2_d(self, place: Place, value: Value) -> Value:

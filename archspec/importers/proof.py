@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec import analysis
 from archspec.files import temporary_folder
-from archspec.importers import Imported, keras_model, process, torch_model
+from archspec.importers import Imported, keras_model, onnx_model, process, torch_model
 from archspec.language.names import class_name
 from archspec.language.ops.base import positions_of
 from archspec.targets import TARGETS, model_source
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from archspec.importers.layers import Array
 
 OUTPUT_BOUND, GRADIENT_BOUND = 1e-10, 1e-9  # relative, in float64
+RUNTIME, RUNTIME_BOUND = "outputs, evaluation, of onnxruntime in float32", 1e-4
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Proof:
 
 def bound(what: str) -> float:
     """Return the largest relative difference that rounding may give."""
+    if what == RUNTIME:
+        return RUNTIME_BOUND
     return OUTPUT_BOUND if what.startswith("outputs, evaluation") else GRADIENT_BOUND
 
 
@@ -68,6 +71,8 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
         }
         if imported.source["kind"] in keras_model.KINDS:
             return _beside_keras(imported, request, folder)
+        if imported.source["kind"] == onnx_model.KIND:
+            return _beside_onnxruntime(imported, request, folder)
         origins = {name: [origin.key, list(origin.shape)] for name, origin in imported.origins.items()}
         request |= {"job": "prove", "source": dict(imported.source), "origins": origins}
         found = process.ask(torch_model.WORKER, request, folder)
@@ -119,6 +124,33 @@ def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> 
     graph, rates = imported.graph, (there["rates"], here["rates"])
     drawn = ([float(rate) for rate in rates[0] if rate], rates[1])
     return Proof(found, (here["macs"],), analysis.totals(graph).macs, ([], []) if drawn[0] == drawn[1] else drawn)
+
+
+def _beside_onnxruntime(imported: Imported, request: dict[str, Any], folder: Path) -> Proof:
+    """Compare outputs with those that onnxruntime computes in float32; ONNX has no gradients."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    shape = (request["batch"], *request["input_shape"])
+    images = np.random.default_rng(0).standard_normal(shape)
+    np.save(folder / "images.npy", images)
+    disturbed = folder / "disturbed.onnx"
+    process.ask(
+        onnx_model.WORKER,
+        {"job": "disturb", "path": imported.source["path"], "out": str(disturbed), "shape": request["input_shape"]},
+        folder,
+    )
+    weights = onnx_model.capture({"path": str(disturbed)}, imported.graph.input.output_shape, folder).weights
+    canonical = {n: np.ascontiguousarray(o.canonical(weights), np.float64) for n, o in imported.origins.items()}
+    save_file(canonical, folder / "weights.safetensors")
+    ask = {"path": str(disturbed), "inputs": str(folder / "images.npy"), "arrays": str(folder / "there.npy")}
+    process.ask(onnx_model.WORKER, {"job": "reference", **ask}, folder)
+    mode = {"name": "evaluation", "inputs": ask["inputs"], "weights": str(folder / "weights.safetensors")}
+    arrays = folder / "generated.npz"
+    run = {**request, "job": "run", "modes": [mode], "arrays": str(arrays), "gradients": False}
+    here = process.ask(torch_model.WORKER, run, folder)
+    apart = _apart(np.load(arrays)["evaluation/y"], np.load(folder / "there.npy"))
+    return Proof({RUNTIME: apart}, (here["macs"],), analysis.totals(imported.graph).macs)
 
 
 class _Arrays(dict[str, Any]):

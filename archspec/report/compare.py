@@ -21,8 +21,8 @@ def align(a: Graph, b: Graph, depth: int | None = None) -> list[Pair]:
     """Return the rows of two networks in pairs, in order; a row that the other network lacks is paired with None.
 
     The alignment is the longest common subsequence of ops and blocks: names of layers do not matter, and an added layer
-    does not shift the rest. Blocks are aligned before what is in them. `depth` unfolds that many levels of blocks, None
-    all.
+    does not shift the rest. Blocks are aligned before what is in them, by their names where both networks have them.
+    `depth` unfolds that many levels of blocks, None all.
     """
     pairs = _align(folded(a), folded(b))
     while depth is None or depth > 0:
@@ -41,22 +41,25 @@ def _unfolded(pair: Pair) -> list[Pair]:
     return _align(a, b)
 
 
-def _align(a: Sequence[Folded], b: Sequence[Folded]) -> list[Pair]:
+def _align(a: Sequence[Folded], b: Sequence[Folded], *, by_name: bool = True) -> list[Pair]:
+    """Return rows in pairs; blocks of one name together before, in what is left, blocks of other names."""
     from difflib import SequenceMatcher
 
-    words_a, words_b = list(map(_word, a)), list(map(_word, b))
+    words_a, words_b = ([_word(item, by_name) for item in rows] for rows in (a, b))
     pairs: list[Pair] = []
     for _, i, i_end, j, j_end in SequenceMatcher(None, words_a, words_b, autojunk=False).get_opcodes():
         if words_a[i:i_end] == words_b[j:j_end]:
             pairs += zip(a[i:i_end], b[j:j_end], strict=True)
+        elif by_name and i < i_end and j < j_end:
+            pairs += _align(a[i:i_end], b[j:j_end], by_name=False)
         else:
             pairs += [(item, None) for item in a[i:i_end]] + [(None, item) for item in b[j:j_end]]
     return pairs
 
 
-def _word(item: Folded) -> str:
+def _word(item: Folded, by_name: bool) -> str:
     """Return what a row is aligned by: its op or its block, however often it is repeated."""
-    return item.op.op if isinstance(item, Node) else item.kind
+    return item.op.op if isinstance(item, Node) else item.kind if by_name else "block"
 
 
 def differences(graphs: tuple[Graph, Graph], pair: Pair) -> list[str]:

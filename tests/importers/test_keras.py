@@ -94,7 +94,7 @@ def test_the_spec_says_what_keras_has_otherwise(files: Path) -> None:
     )
     assert "{name: norm, op: batch_norm2d, eps: 0.01, momentum: 0.2}" in text
     assert "{name: pool_pad, op: zero_pad2d, padding: 1}" in text
-    assert "op: avg_pool2d, kernel_size: 3, stride: 1, padding: same, count_include_pad: false" in text
+    assert "op: avg_pool2d, kernel_size: 3, stride: 1, padding: 1, count_include_pad: false" in text
     assert "op: stochastic_depth, p: p" in text
     assert "{name: stage_2, op: block, p: 0.2}" in text
     assert "# Norms without a scale or a shift have one here, of ones or zeros." in text

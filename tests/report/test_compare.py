@@ -30,6 +30,15 @@ def test_compare_goes_by_the_rows_of_the_text() -> None:
     assert next(row for row in rows if "layer2.1" in row).split("  ")[2].strip() == "bottleneck width 128"
 
 
+def test_blocks_of_other_names_are_compared_row_by_row() -> None:
+    """A block that is called otherwise is the block at its place: --depth shows its layers side by side."""
+    text = (ROOT / "specs" / "resnet18.yaml").read_text()
+    changed = archspec.loads(text.replace("basic_block", "unit").replace("basic", "unit").replace("eps: 1e-5", ""))
+    rows = list(compare_lines(archspec.load(ROOT / "specs" / "resnet18.yaml"), changed, None))
+
+    assert not [row for row in rows if row.startswith(("-  ", "+  ")) and "----" not in row]
+
+
 def test_compare_sees_a_difference_inside_a_block() -> None:
     """Blocks with equal shapes and parameters differ where an attribute of a layer in them does."""
     text = (ROOT / "specs" / "resnet50.yaml").read_text()
