@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": "compare",
     "generate": "generate",
     "import": "import_",
+    "weights": "weights",
     "train": "train",
     "verify": "verify",
     "lockstep": "lockstep",

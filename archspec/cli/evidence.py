@@ -54,6 +54,8 @@ def print_evidence(evidence: Evidence) -> None:
     for path in evidence.stale:
         text = f"{path} differs from what the spec generates (edited by hand, or out of date)"
         console.print(text, style="yellow", markup=False)
+    if evidence.weights:
+        print(f"outputs and gradients are those of given weights, sha256 {evidence.weights[:16]}")
     if evidence.held:
         print(evidence.held)
     for check, why in evidence.skipped.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,6 +13,7 @@ from archspec.cli.console import print_diagnostics, progress, usage_error
 from archspec.cli.evidence import check_certificates, output_evidence, write_certificate
 from archspec.cli.options import GENERATED, Out, Output, Specs, one_of
 from archspec.cli.specs import load_or_exit
+from archspec.cli.weights import read_weights
 from archspec.language.source import SpecError
 from archspec.targets import INSTALL, TRAINED, VARIANTS
 
@@ -39,6 +41,14 @@ def verify(
     ] = False,
     batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of weights and inputs.")] = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights for outputs and gradients: .safetensors, .pt, .npz or Keras' (default: random ones).",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=2, max=10_000, help="Number of training steps.")] = 20,
     device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Device of the targets.")] = "cpu",
     python: Annotated[
@@ -77,6 +87,8 @@ def verify(
         raise typer.Exit(_check_distributed(graphs, targets, distributed, timeout))
     if output and len(graphs) > 1:
         usage_error("--output takes exactly one spec")
+    if weights and len(graphs) > 1:
+        usage_error("--weights takes exactly one spec")
     if certify and quick:
         usage_error("--certify needs all checks: leave out --quick")
     status = 0
@@ -87,6 +99,8 @@ def verify(
     ):
         for graph in graphs:
             try:
+                if weights:
+                    options["weights"] = read_weights(graph, weights)
                 evidence = archspec.verify(graph, workers=workers, generated=out, **options)
             except SpecError as error:
                 status = max(status, print_diagnostics(error.diagnostics))

@@ -78,6 +78,17 @@ def shapes(graph: Graph) -> dict[str, list[int]]:
     return {f"{n.name}.{name}": list(param.shape) for n in graph.nodes for name, param in n.params.items()}
 
 
+def digest(weights: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of weights: of their names, shapes and values in float32."""
+    import hashlib
+
+    found = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        found.update(f"{name} {list(value.shape)}\n".encode())
+        found.update(value.astype("<f4").tobytes())
+    return found.hexdigest()
+
+
 def _sample(graph: Graph, seed: int, *, he_normal: bool) -> Weights:
     import numpy as np
 

@@ -46,6 +46,7 @@ def certificate(evidence: Evidence) -> dict[str, Any]:
         "seed": evidence.seed,
         "batch": evidence.batch,
         "steps": evidence.steps,
+        **({"weights": evidence.weights} if evidence.weights else {}),
         **({"held": evidence.held} if evidence.held else {}),
         "seconds": round(evidence.seconds, 1),
         "comparisons": [_comparison(c) for c in evidence.comparisons],

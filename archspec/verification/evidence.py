@@ -102,6 +102,7 @@ class Evidence:
     seconds: float = 0.0
     outputs: dict[str, Any] = field(default_factory=dict)  # by target, the network's output in evaluation mode
     peak_bytes: dict[str, int] = field(default_factory=dict)  # by target, of its process
+    weights: str = ""  # SHA-256 of the weights of outputs and gradients, where these were given
 
     @property
     def agrees(self) -> bool:

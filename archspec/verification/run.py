@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archspec.files import temporary_folder
 from archspec.graph import Graph
 from archspec.targets import files, target_of
+from archspec.verification import canonical_weights
 from archspec.verification.checks import CHECKS, Context, TargetRun
 from archspec.verification.checks.forward import Result as ForwardResult
 from archspec.verification.checks.structure import Result as StructureResult
@@ -126,6 +127,7 @@ def verify(
                 if target not in results[check] and (check == "forward" or target_of(target).trains)
             ),
             skipped=skipped,
+            weights=canonical_weights.digest(weights) if weights else "",
             sensitivity=tuple(found),
             seconds=time.monotonic() - started,
             outputs=_outputs(graph, in_order.get("forward", {})),

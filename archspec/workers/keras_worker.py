@@ -649,6 +649,26 @@ def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: st
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
 
+def read_weights(folder: str, name: str, path: str, output: str) -> dict[str, Any]:
+    """Load a file of Keras into the generated network; write its weights with canonical names to a .npz file."""
+    import numpy as np
+
+    program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
+    _fresh("float32")
+    network = getattr(program("model"), name)()
+    network.load_weights(path)
+    np.savez(output, **canonical.named(network, trainable=False))
+    return {}
+
+
+def write_weights(folder: str, name: str, weights: str, path: str) -> dict[str, Any]:
+    """Save the generated network with canonical weights, in the format that `path` ends in."""
+    network = _network(protocol.Program(folder), name, weights, "float32")
+    network.save(path) if path.endswith(".keras") else network.save_weights(path)
+    return {}
+
+
 def _last(path: str, dtype: str) -> Any:
     """Return images (N, C, H, W), or crops of them, with the channels last."""
     import numpy as np
@@ -674,5 +694,7 @@ if __name__ == "__main__":
             "lockstep_begin": lockstep_begin,
             "lockstep_steps": lockstep_steps,
             "lockstep_epoch": lockstep_epoch,
+            "read_weights": read_weights,
+            "write_weights": write_weights,
         },
     )

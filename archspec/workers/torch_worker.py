@@ -529,6 +529,33 @@ def checkpoint(path: str, output: str) -> dict[str, Any]:
     return {}
 
 
+def read_weights(path: str, output: str) -> dict[str, Any]:
+    """Write the tensors of a state dict, or of a checkpoint that has one, to a .npz file; nothing else is unpickled."""
+    import numpy as np
+    import torch
+
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict):
+        raise TypeError(f"the file has a {type(state).__name__}, not a state dict")
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    wide = {torch.bfloat16: torch.float32}
+    arrays: dict[str, Any] = {n: v.to(wide.get(v.dtype, v.dtype)).contiguous().numpy() for n, v in tensors.items()}
+    np.savez(output, **arrays)
+    return {}
+
+
+def write_weights(weights: str, counts: list[str], path: str) -> dict[str, Any]:
+    """Save canonical weights as a state dict, with the `counts` of norms' batches."""
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(weights) | {name: torch.tensor(0) for name in counts}, path)
+    return {}
+
+
 if __name__ == "__main__":
     protocol.serve(
         "torch",
@@ -548,5 +575,7 @@ if __name__ == "__main__":
             "lockstep_steps": lockstep_steps,
             "lockstep_epoch": lockstep_epoch,
             "checkpoint": checkpoint,
+            "read_weights": read_weights,
+            "write_weights": write_weights,
         },
     )
