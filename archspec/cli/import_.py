@@ -25,8 +25,8 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME, timm:NAME, keras.applications:NAME, a model's file (.keras, .h5, .json, .onnx), or "
-            "FILE.py:NAME, a class or function; FILE.py is run.",
+            help="torchvision:NAME, timm:NAME, keras.applications:NAME, a model's file (.keras, .h5, .json, "
+            ".onnx, .prototxt), or FILE.py:NAME, a class or function; FILE.py is run.",
             metavar="SOURCE",
         ),
     ],
@@ -55,7 +55,7 @@ def import_(
         str | None, typer.Option(help="Name of the network (default: the model's).", show_default=False)
     ] = None,
 ) -> None:
-    """Write a PyTorch, Keras or ONNX model as a spec, and prove that the generated code computes what it does."""
+    """Write a PyTorch, Keras, ONNX or Caffe model as a spec, and prove that the generated code computes the same."""
     from archspec.importers import proof
 
     shape = _shape(input_shape) if input_shape else None
@@ -72,7 +72,7 @@ def import_(
     with import_errors(source):
         options = {"input_shape": shape, "arguments": found, "pretrained": pretrained, "name": name}
         imported = archspec.import_model(source, **options)
-        proven = proof.prove(imported) if prove else None
+        proven = proof.prove(imported) if prove and proof.is_possible(imported) else None
     failures = list(proven.failures) if proven else []
     _print_summary(imported, proven, source)
     if failures:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from archspec.language.source import Diagnostic
 
 
-MODELS = (".keras", ".h5", ".json", ".onnx")  # what the files of models end in
+MODELS = (".keras", ".h5", ".json", ".onnx", ".prototxt")  # what the files of models end in
 
 
 def load_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[Graph]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph, build
-from archspec.importers import keras_model, onnx_model, torch_model
+from archspec.importers import caffe_model, keras_model, onnx_model, torch_model
 from archspec.importers.folding import folded, snake_case
 from archspec.importers.layers import (
     Captured,
@@ -81,6 +81,8 @@ def import_model(
     with temporary_folder() as folder:
         if parsed["kind"] in keras_model.KINDS:
             captured = keras_model.capture(parsed, input_shape, folder)
+        elif parsed["kind"] == caffe_model.KIND:
+            captured = caffe_model.capture(parsed, input_shape)
         elif parsed["kind"] == onnx_model.KIND:
             captured = onnx_model.capture(parsed, input_shape, folder)
         else:

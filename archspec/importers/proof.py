@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec import analysis
 from archspec.files import temporary_folder
-from archspec.importers import Imported, keras_model, onnx_model, process, torch_model
+from archspec.importers import Imported, caffe_model, keras_model, onnx_model, process, torch_model
 from archspec.language.names import class_name
 from archspec.language.ops.base import positions_of
 from archspec.targets import TARGETS, model_source
@@ -51,6 +51,11 @@ def bound(what: str) -> float:
     if what == RUNTIME:
         return RUNTIME_BOUND
     return OUTPUT_BOUND if what.startswith("outputs, evaluation") else GRADIENT_BOUND
+
+
+def is_possible(imported: Imported) -> bool:
+    """Return whether there is something to compare with: Caffe is not run, and its prototxt has no weights."""
+    return bool(imported.source["kind"] != caffe_model.KIND)
 
 
 def prove(imported: Imported, *, batch: int = 2) -> Proof:

@@ -8,7 +8,7 @@ from typing import Any
 
 from archspec.importers.layers import ImportFailedError
 
-FILES = {".keras": "keras", ".h5": "keras", ".json": "keras", ".onnx": "onnx"}
+FILES = {".keras": "keras", ".h5": "keras", ".json": "keras", ".onnx": "onnx", ".prototxt": "caffe"}
 _NAMED = re.compile(r"(torchvision|timm|keras\.applications):(\w[\w.]*)")
 _FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 
