@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -36,6 +36,8 @@ class Value:
 
     layer: Layer | None
     axes: str
+    step: str = ""  # of a hardsigmoid that is written out: "x + 3", then "relu6(x + 3)"
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0)  # minus infinity above, below, left and right, for a max pool
 
 
 class NotSupportedError(Exception):
@@ -93,7 +95,11 @@ class Importer:
             raise UnsupportedModelError(unsupported, total)
         if self.output is None or self.output.layer is None:
             raise UnsupportedModelError([Unsupported("output", "", "", "the output is no layer's")], total)
-        return self.layers
+        read: set[Layer | None] = {self.output.layer}
+        for layer in reversed(self.layers):
+            if layer in read:
+                read.update(layer.reads)
+        return [layer for layer in self.layers if layer in read]  # without halves of a split that nothing reads
 
     # --- values ---
 
@@ -104,10 +110,15 @@ class Importer:
             axes = {3: "NCHW", 2: "NLD", 1: "NF"}[len(self._input_shape)]
             self._values[node["name"]] = Value(None, axes)
 
-    def _value(self, argument: Any) -> Value:
+    def _value(self, argument: Any, *, step: str = "", padded: bool = False) -> Value:
         name = argument["ref"] if isinstance(argument, dict) and "ref" in argument else ""
         if name in self._values:
-            return self._values[name]
+            value = self._values[name]
+            if value.step != step:
+                raise NotSupportedError(f"reads {value.step}" if value.step else "arithmetic with a number")
+            if any(value.pad) and not padded:
+                raise NotSupportedError("reads a map padded with minus infinity")
+            return value
         if name in self._states:
             raise NotSupportedError(f"{self._states[name]} is used as an activation")
         raise UnknownInputError
@@ -175,11 +186,17 @@ class Importer:
         names = {n["name"] for n in inside}
         reads = {r for n in inside for r in _refs(n) if r not in names and r in self._values}
         if len({self._values[r].layer for r in reads}) != 1:
-            raise NotSupportedError("attention of several inputs, or of what was not understood")
+            raise NotSupportedError("a module of several inputs, or of what was not understood")
         source = self._values[next(iter(reads))]
+        described = self._described[path]
         used = {r for n in self._nodes if n["name"] not in names for r in _refs(n)}
         (end,) = [n for n in inside if n["name"] in used][-1:] or [inside[-1]]
-        described = self._described[path]
+        if "size" in described:
+            if source.axes != "NCHW":
+                raise NotSupportedError(f"local response normalization of axes {source.axes}")
+            value = self._add(end, "local_response_norm", dict(described), [source], self._shape(source), path=path)
+            self._values.update({n["name"]: value for n in inside})
+            return
         if source.axes != "NLD" or not described["batch_first"]:
             raise NotSupportedError("attention that is not batch_first, of tokens")
         d = self._shape(source)[1]
@@ -360,7 +377,7 @@ class Importer:
         self._pool(node, "avg_pool2d", ("ceil_mode", "count_include_pad"))
 
     def _pool(self, node: Node, op: str, rest: tuple[str, str]) -> None:
-        value = self._plain(self._value(node["args"][0]))
+        value = self._plain(self._value(node["args"][0], padded=op == "max_pool2d"))
         kernel = _pair(_two(node["args"][1]))
         stride = self._argument(node, 2, "stride", []) or node["args"][1]
         fields: dict[str, Any] = {"kernel_size": kernel}
@@ -368,6 +385,10 @@ class Importer:
             fields["stride"] = _pair(_two(stride))
         if (padding := _pair(_two(self._argument(node, 3, "padding", 0)))) != 0:
             fields["padding"] = padding
+        if any(value.pad):
+            if padding:
+                raise NotSupportedError("padding of a map that is padded")
+            fields["padding"] = written_sides(*value.pad)
         for i, name in enumerate(rest, 4):
             usual = {"dilation": 1, "ceil_mode": False, "count_include_pad": True}[name]
             given = self._argument(node, i, name, usual)
@@ -414,7 +435,25 @@ class Importer:
     def _op_hardtanh(self, node: Node) -> None:
         if (self._argument(node, 1, "min_val", -1), self._argument(node, 2, "max_val", 1)) != (0, 6):
             raise NotSupportedError("a hardtanh other than relu6")
-        self._each(node, "relu6", {})
+        self._op_relu6(node)
+
+    def _op_relu6(self, node: Node) -> None:
+        source = node["args"][0]
+        if isinstance(source, dict) and (known := self._values.get(source.get("ref", ""))) and known.step == "x + 3":
+            self._values[node["name"]] = replace(known, step="relu6(x + 3)")
+        else:
+            self._each(node, "relu6", {})
+
+    def _op_div(self, node: Node) -> None:
+        value = self._value(node["args"][0], step="relu6(x + 3)")
+        if node["args"][1] != 6:
+            raise NotSupportedError("arithmetic with a number")
+        self._add(node, "hardsigmoid", {}, [value], self._shape(value), axes=value.axes)
+
+    def _op_channel_shuffle(self, node: Node) -> None:
+        self._each(node, "channel_shuffle", {"groups": node["args"][1]})
+
+    _op_native_channel_shuffle = _op_channel_shuffle
 
     def _op_leaky_relu(self, node: Node) -> None:
         slope = self._argument(node, 1, "negative_slope", 0.01)
@@ -432,6 +471,9 @@ class Importer:
         self._each(node, "softmax", {})
 
     def _op_add(self, node: Node) -> None:
+        if node["args"][1] in (3, 3.0) and node["kwargs"].get("alpha", 1) == 1:
+            self._values[node["name"]] = replace(self._value(node["args"][0]), step="x + 3")
+            return
         self._combine(node, "add")
 
     def _op_mul(self, node: Node) -> None:
@@ -506,6 +548,10 @@ class Importer:
         value = self._plain(self._value(node["args"][0]))
         sides = node["args"][1]
         mode, fill = self._argument(node, 2, "mode", "constant"), self._argument(node, 3, "value", None)
+        if fill == float("-inf") and value.axes == "NCHW" and len(sides) == 4 and min(sides) >= 0:
+            left, right, top, bottom = sides
+            self._values[node["name"]] = replace(value, pad=(top, bottom, left, right))
+            return
         spatial = len(sides) == 4 or not any(sides[4:])
         if value.axes != "NCHW" or mode != "constant" or fill or len(sides) not in (4, 6) or min(sides) < 0:
             raise NotSupportedError(f"padding by {sides} of axes {value.axes}")

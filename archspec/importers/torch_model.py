@@ -26,7 +26,9 @@ def capture(source: Mapping[str, Any], input_shape: Shape, folder: Path) -> Capt
     return Captured(
         name=found["class"] if source["kind"] == "file" else source["name"],
         provenance=f"captured by torch.export of PyTorch {found['versions']['torch']}",
-        input=dict(zip(("channels", "height", "width"), input_shape, strict=True)),
+        input=dict(
+            zip(("channels", "height", "width") if len(input_shape) == 3 else ("features",), input_shape, strict=True)
+        ),
         layers=Importer(found, input_shape).run(),
         parameters=found["parameters"],
         weights=load_file(weights),

@@ -81,7 +81,7 @@ def write(graph: Graph, weights: Mapping[str, Any], path: Path, workers: Workers
         if suffix in KERAS:
             workers.ask("keras", "write_weights", weights=str(source), path=str(made), **_keras(graph, folder))
         elif suffix in TORCH:
-            norms = [f"{node.name}.num_batches_tracked" for node in graph.nodes if node.op.op == "batch_norm2d"]
+            norms = [f"{node.name}.num_batches_tracked" for node in graph.nodes if "running_mean" in node.params]
             workers.ask("torch", "write_weights", weights=str(source), counts=norms, path=str(made))
         elif suffix == ".npz":
             np.savez(made, **arrays)  # type: ignore[arg-type]

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 # Modules that are one layer, with the attributes that describe them.
-LAYERS = {"MultiheadAttention": ("num_heads", "batch_first")}
+LAYERS = {
+    "MultiheadAttention": ("num_heads", "batch_first"),
+    "LocalResponseNorm": ("size", "alpha", "beta", "k"),
+}
 
 
 class SourceError(Exception):
@@ -115,7 +118,8 @@ def capture(request: dict[str, Any]) -> dict[str, Any]:
         )
     layers = {}
     for path, module in modules.items():
-        if fields := LAYERS.get(type(module).__name__):
+        known = getattr(torch.nn, type(module).__name__, None)
+        if (fields := LAYERS.get(type(module).__name__)) and type(module) is known:
             layers[path] = {field: _plain(getattr(module, field)) for field in fields}
     return {
         "nodes": nodes,
