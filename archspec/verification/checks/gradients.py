@@ -21,7 +21,7 @@ BOUND = 1e-9  # float64; between PyTorch and Keras 4e-15 was measured on AlexNet
 # other side of a ReLU's zero, or ties for a maximum, moves it by a whole sample's share. 0.03 was measured on AlexNet.
 CAP = 0.1
 CENTRAL = 1e-4  # of a central difference from the gradient, relative to the gradient along the direction
-VALUES = 2_000_000  # of all layers' outputs: among more, more ReLUs change sides within the step
+VALUES = 1_000_000  # of all layers' outputs: among more, more ReLUs change sides within the step
 ROUNDING = 2e-14  # of a loss in float64, relative: a hundred roundings, for each LAYERS layers
 LAYERS = 25
 FLOOR = 1e-6
