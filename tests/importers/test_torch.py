@@ -211,10 +211,21 @@ def test_what_is_not_finite_is_not_equal() -> None:
 QUICK = ("lenet", "cifar_resnet20", "cifar_cnn", "alexnet_tiny")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow, id=path.stem) for path in SPECS],
-)
+NOT_BACK = {
+    "alexnet_2012_code": "LRN in groups, unflattened",
+    "swin_t": "attention in windows, written out",
+    "unet": "a center crop, which is slices",
+}
+
+
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    """Return the marks of a spec: most are slow, and some are not imported yet."""
+    slow = [] if name in QUICK else [pytest.mark.slow]
+    known = [pytest.mark.xfail(reason=NOT_BACK[name], strict=True)] if name in NOT_BACK else []
+    return slow + known
+
+
+@pytest.mark.parametrize("path", [pytest.param(path, marks=_marks(path.stem), id=path.stem) for path in SPECS])
 def test_a_spec_comes_back_from_its_generated_code(path: Path, tmp_path: Path) -> None:
     """The import of the code that a spec generates has the same layers: ops, attributes, shapes and readers."""
     graph = archspec.load(path)
