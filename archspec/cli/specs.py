@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from archspec.language.source import Diagnostic
 
 
-MODELS = (".keras", ".h5", ".json", ".onnx", ".prototxt")  # what the files of models end in
-
-
 def load_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[Graph]:
     """Return the networks of all specs at `paths`; add the errors of the others to `diagnostics`."""
     graphs = []
@@ -66,8 +63,8 @@ def load(path: Path) -> Graph:
 
 def is_source(path: Path) -> bool:
     """Return whether an argument names a model, such as `torchvision:resnet50`, rather than a spec."""
-    if ":" not in str(path) and path.suffix not in MODELS:
-        return False
+    if ":" not in str(path) and path.suffix in ("", ".yaml", ".yml"):
+        return False  # without the import of the importers, which is start-up
     from archspec.importers import sources
 
     return sources.is_source(str(path))

@@ -100,7 +100,7 @@ def verify(
         for graph in graphs:
             try:
                 if weights:
-                    options["weights"] = read_weights(graph, weights)
+                    options["weights"] = read_weights(graph, weights, workers)
                 evidence = archspec.verify(graph, workers=workers, generated=out, **options)
             except SpecError as error:
                 status = max(status, print_diagnostics(error.diagnostics))

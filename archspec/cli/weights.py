@@ -13,6 +13,7 @@ from archspec.cli.specs import load_one
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
+    from archspec.verification import Workers
 
 app = typer.Typer(add_completion=False)
 
@@ -34,8 +35,8 @@ def weights(
     if weight_files.suffix_of(output) not in weight_files.WRITTEN:
         usage_error(f"{output} must end in {', '.join(weight_files.WRITTEN)}")
     graph = load_one(spec)
-    found = read_weights(graph, source)
     with Workers(("torch", "keras")) as workers:
+        found = read_weights(graph, source, workers)
         try:
             weight_files.write(graph, found, output, workers)
         except WorkerError as error:
@@ -46,22 +47,21 @@ def weights(
     print(f"{output}: {len(found)} arrays, {count:,} values", file=sys.stderr)
 
 
-def read_weights(graph: Graph, path: Path) -> Any:
+def read_weights(graph: Graph, path: Path, workers: Workers) -> Any:
     """Return the weights in a file by canonical name; print what is wrong with it and exit."""
-    from archspec.verification import WorkerError, Workers, weight_files
+    from archspec.verification import WorkerError, weight_files
 
     if not weight_files.suffix_of(path):
         usage_error(f"{path} must end in {', '.join(weight_files.SUFFIXES)}")
     if not path.is_file():
         usage_error(f"no such file: {path}")
-    with Workers(("torch", "keras")) as workers:
-        try:
-            return weight_files.read(graph, path, workers)
-        except WorkerError as error:
-            _failed(path, error)
-        except weight_files.WeightsError as error:
-            print(f"error: {error}", file=sys.stderr)
-            raise typer.Exit(1) from None
+    try:
+        return weight_files.read(graph, path, workers)
+    except WorkerError as error:
+        _failed(path, error)
+    except weight_files.WeightsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _failed(path: Path, error: Any) -> NoReturn:

@@ -7,7 +7,18 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from archspec.importers.layers import Layer, Origin, Shape, Unsupported, UnsupportedModelError
+from archspec.importers.layers import (
+    Layer,
+    LayerList,
+    NotSupportedError,
+    Origin,
+    Shape,
+    UnknownInputError,
+    Unsupported,
+    UnsupportedModelError,
+    leading_to,
+    square,
+)
 from archspec.language.ops.base import written_sides
 
 Node = dict[str, Any]
@@ -40,14 +51,6 @@ class Value:
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)  # minus infinity above, below, left and right, for a max pool
 
 
-class NotSupportedError(Exception):
-    """Raised for an operator that is no op of the language."""
-
-
-class UnknownInputError(Exception):
-    """Raised for an operator that reads what an unsupported one gives."""
-
-
 class Importer:
     """Walks over the nodes of a captured graph."""
 
@@ -61,8 +64,7 @@ class Importer:
         self._states: dict[str, str] = {}  # parameters and buffers, and what is only another shape of them
         self._splits: dict[str, tuple[Value, Node]] = {}
         self._reshaped: dict[str, tuple[Value, Shape]] = {}  # channels in groups, on the way to a shuffle
-        self._taken: dict[tuple[str, ...], int] = {}
-        self.layers: list[Layer] = []
+        self.layers = LayerList()
         self.output: Value | None = None
 
     def run(self) -> list[Layer]:
@@ -95,11 +97,7 @@ class Importer:
             raise UnsupportedModelError(unsupported, total)
         if self.output is None or self.output.layer is None:
             raise UnsupportedModelError([Unsupported("output", "", "", "the output is no layer's")], total)
-        read: set[Layer | None] = {self.output.layer}
-        for layer in reversed(self.layers):
-            if layer in read:
-                read.update(layer.reads)
-        return [layer for layer in self.layers if layer in read]  # without halves of a split that nothing reads
+        return leading_to(self.output.layer, self.layers)  # without halves of a split that nothing reads
 
     # --- values ---
 
@@ -152,15 +150,9 @@ class Importer:
             where = (*where, op.removesuffix("2d") if op != "conv2d" else "conv")
         if not where:
             where = (op,)
-        count = self._taken.get(where, 0)
-        self._taken[where] = count + 1
-        if count:
-            where = (*where[:-1], f"{where[-1]}_{count + 1}")
-            self._taken[where] = 1
         kinds = [self._classes.get(".".join(where[:i]), "") for i in range(1, len(where))]
         origins = {param: Origin(*origin) for param, origin in (weights or {}).items()}
-        layer = Layer(where, op, fields, [v.layer for v in reads], shape, origins, tuple(kinds))
-        self.layers.append(layer)
+        layer = self.layers.add(where, op, fields, [v.layer for v in reads], shape, origins, tuple(kinds))
         value = Value(layer, axes or {3: "NCHW", 2: "NLD", 1: "NF"}[len(shape)])
         self._values[node["name"]] = value
         return value
@@ -255,10 +247,10 @@ class Importer:
         if weight is None or padding == "same":
             raise NotSupportedError("a kernel that is no parameter, or padding='same'")
         shape = self._by_name[node["args"][1]["ref"]]["shape"]
-        fields: dict[str, Any] = {"out_channels": shape[0], "kernel_size": _pair(shape[2:])}
+        fields: dict[str, Any] = {"out_channels": shape[0], "kernel_size": square(shape[2:])}
         for name, given, usual in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
-            if _pair(_two(given)) != usual:
-                fields[name] = _pair(_two(given))
+            if square(_two(given)) != usual:
+                fields[name] = square(_two(given))
         if groups != 1:
             fields["groups"] = groups
         weights = {"weight": (weight, tuple(shape))}
@@ -275,12 +267,12 @@ class Importer:
             raise NotSupportedError("a kernel that is no parameter")
         shape = self._by_name[node["args"][1]["ref"]]["shape"]
         groups = self._argument(node, 6, "groups", 1)
-        fields: dict[str, Any] = {"out_channels": shape[1] * groups, "kernel_size": _pair(shape[2:])}
+        fields: dict[str, Any] = {"out_channels": shape[1] * groups, "kernel_size": square(shape[2:])}
         for i, (name, usual) in enumerate((("stride", 1), ("padding", 0), ("output_padding", 0)), 3):
-            given = _pair(_two(self._argument(node, i, name, usual)))
+            given = square(_two(self._argument(node, i, name, usual)))
             if given != usual:
                 fields[name] = given
-        if (dilation := _pair(_two(self._argument(node, 7, "dilation", 1)))) != 1:
+        if (dilation := square(_two(self._argument(node, 7, "dilation", 1)))) != 1:
             fields["dilation"] = dilation
         if groups != 1:
             fields["groups"] = groups
@@ -378,12 +370,12 @@ class Importer:
 
     def _pool(self, node: Node, op: str, rest: tuple[str, str]) -> None:
         value = self._plain(self._value(node["args"][0], padded=op == "max_pool2d"))
-        kernel = _pair(_two(node["args"][1]))
+        kernel = square(_two(node["args"][1]))
         stride = self._argument(node, 2, "stride", []) or node["args"][1]
         fields: dict[str, Any] = {"kernel_size": kernel}
-        if _pair(_two(stride)) != kernel:
-            fields["stride"] = _pair(_two(stride))
-        if (padding := _pair(_two(self._argument(node, 3, "padding", 0)))) != 0:
+        if square(_two(stride)) != kernel:
+            fields["stride"] = square(_two(stride))
+        if (padding := square(_two(self._argument(node, 3, "padding", 0)))) != 0:
             fields["padding"] = padding
         if any(value.pad):
             if padding:
@@ -392,14 +384,14 @@ class Importer:
         for i, name in enumerate(rest, 4):
             usual = {"dilation": 1, "ceil_mode": False, "count_include_pad": True}[name]
             given = self._argument(node, i, name, usual)
-            given = _pair(_two(given)) if name == "dilation" else given
+            given = square(_two(given)) if name == "dilation" else given
             if given != usual:
                 fields[name] = given
         self._add(node, op, fields, [value], tuple(node["shape"][1:]))
 
     def _op_adaptive_avg_pool2d(self, node: Node) -> None:
         value = self._plain(self._value(node["args"][0]))
-        fields = {"output_size": _pair(_two(node["args"][1]))}
+        fields = {"output_size": square(_two(node["args"][1]))}
         self._add(node, "adaptive_avg_pool2d", fields, [value], tuple(node["shape"][1:]))
 
     def _op_mean(self, node: Node) -> None:
@@ -721,7 +713,7 @@ class Importer:
         before, after = self._shape(value), node["shape"][1:]
         if any(b % a for a, b in zip(before[1:], after[1:], strict=True)):
             raise NotSupportedError("an upsampling by no whole factor")
-        factors = _pair([b // a for a, b in zip(before[1:], after[1:], strict=True)])
+        factors = square([b // a for a, b in zip(before[1:], after[1:], strict=True)])
         self._add(node, "upsample", {"scale_factor": factors, **fields}, [value], tuple(after))
 
 
@@ -754,8 +746,3 @@ def _path(node: Node) -> str:
 def _two(value: Any) -> list[int]:
     found = value if isinstance(value, list) else [value, value]
     return found * 2 if len(found) == 1 else found
-
-
-def _pair(value: list[int]) -> Any:
-    """Return one number for two that are equal."""
-    return value[0] if value[0] == value[1] else list(value)

@@ -15,10 +15,16 @@ from archspec.importers.layers import (
     Captured,
     ImportFailedError,
     Layer,
+    LayerList,
+    NotSupportedError,
     Origin,
     Shape,
+    UnknownInputError,
     Unsupported,
     UnsupportedModelError,
+    leading_to,
+    output_shape,
+    square,
 )
 from archspec.language.ops import OPS
 from archspec.language.ops.base import ShapeError, channels_of
@@ -57,14 +63,6 @@ TOKEN = re.compile(
     r"\s+|#[^\n]*|(?P<punctuation>[{}\[\]:,;<>])|(?P<string>\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*')"
     r"|(?P<word>[-+.\w]+)"
 )
-
-
-class NotSupportedError(Exception):
-    """Raised for a layer that is no op of the language."""
-
-
-class UnknownInputError(Exception):
-    """Raised for a layer that reads what an unsupported one gives."""
 
 
 # --- the format ------------------------------------------------------------------------------------------------------
@@ -171,9 +169,8 @@ class Importer:
         self._phase, self._given = phase, input_shape
         self._rows = [row for row in (*net.get("layer", []), *net.get("layers", [])) if self._included(row)]
         self._blobs: dict[str, Value] = {}
-        self._taken: Counter[tuple[str, ...]] = Counter()
         self._statistics: set[Layer] = set()  # norms that a Scale can still follow
-        self.layers: list[Layer] = []
+        self.layers = LayerList()
         self.left_out: list[str] = []  # on which the last layer does not depend, such as auxiliary classifiers
         self.input: Shape | None = None
         self._inputs(net)
@@ -226,21 +223,17 @@ class Importer:
             raise UnsupportedModelError(unsupported, total)
         if not self.layers or self.input is None:
             raise ImportFailedError("the network has no layers in this phase")
-        read: set[Layer | None] = {self.layers[-1]}
-        for layer in reversed(self.layers):
-            if layer in read:
-                read.update(layer.reads)
-        self.left_out = ["/".join(layer.path) for layer in self.layers if layer not in read]
-        self.layers = [layer for layer in self.layers if layer in read]
-        sizes = Counter(layer.path[0] for layer in self.layers)
-        for layer in self.layers:
+        layers = leading_to(self.layers[-1], self.layers)
+        self.left_out = ["/".join(layer.path) for layer in self.layers if layer not in layers]
+        sizes = Counter(layer.path[0] for layer in layers)
+        for layer in layers:
             # inception_3a and inception_3b are of one class
             kind = re.sub(r"_?\d.*", "", layer.path[0]) if sizes[layer.path[0]] >= MODULE else "Sequential"
             layer.classes = (kind, *("Sequential",) * (len(layer.path) - 2))[: len(layer.path) - 1]
             op = OPS[layer.op].model_validate({"op": layer.op, "name": "one", **layer.fields})
             params = op.params(*(read.shape if read else self.input for read in layer.reads))
             layer.weights = {name: Origin("", param.shape) for name, param in params.items()}
-        return self.layers
+        return layers
 
     def _data(self, row: Message) -> None:
         dims: list[int] = []
@@ -256,32 +249,24 @@ class Importer:
             self._input(str(row["top"][0]), dims)
 
     def _layer(self, kind: str, name: str, row: Message) -> None:
-        handler: Callable[[str, Message, Message, list[Value]], Value] | None = getattr(
-            self, f"_{re.sub(r'(?<=[a-z])(?=[A-Z])', '_', kind).lower()}", None
-        )
-        if handler is None or kind.lower() in ("data", "input", "layer", "inputs"):
+        word = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+        handler: Callable[[str, Message, Message, list[Value]], Value] | None = getattr(self, f"_op_{word}", None)
+        if handler is None:
             raise NotSupportedError("")
         bottoms = [str(name) for name in row.get("bottom", [])]
         if not bottoms or any(name not in self._blobs for name in bottoms):
             raise UnknownInputError
-        own = [key for key in row if key.endswith("_param") and isinstance(row[key][-1], dict)]
-        wanted = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower() + "_param"
-        parameters: Message = row[wanted][-1] if wanted in own else {}
+        parameters = _one(row, f"{word}_param", {})
+        if not isinstance(parameters, dict):
+            raise NotSupportedError(f"{word}_param is no message")
         value = handler(name, parameters, row, [self._blobs[name] for name in bottoms])
         for top in row.get("top", []):
             self._blobs[str(top)] = value
 
     def _add(self, name: str, op: str, fields: dict[str, Any], reads: list[Value]) -> Value:
-        made = OPS[op].model_validate({"op": op, "name": "one", **fields})
-        shape = made.output_shape(*(value.shape for value in reads))
+        shape = output_shape(op, fields, [value.shape for value in reads])
         path = tuple(part for part in name.split("/") if part) or (op,)
-        count = self._taken[path]
-        self._taken[path] += 1
-        if count:
-            path = (*path[:-1], f"{path[-1]}_{count + 1}")
-        layer = Layer(path, op, fields, [value.layer for value in reads], shape)
-        self.layers.append(layer)
-        return Value(layer, shape)
+        return Value(self.layers.add(path, op, fields, [value.layer for value in reads], shape), shape)
 
     # --- layers ---
 
@@ -294,33 +279,29 @@ class Importer:
             raise NotSupportedError("has no kernel_size")
         fields: dict[str, Any] = {}
         if stride != (kernel if pool else [1, 1]):
-            fields["stride"] = _square(stride)
+            fields["stride"] = square(stride)
         if pad != [0, 0]:
-            fields["padding"] = _square(pad)
+            fields["padding"] = square(pad)
         if dilation != [1, 1]:
-            fields["dilation"] = _square(dilation)
+            fields["dilation"] = square(dilation)
         return kernel, fields
 
-    def _convolution(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_convolution(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+        return self._convolved(name, "conv2d", parameters, reads[:1])
+
+    def _op_deconvolution(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+        return self._convolved(name, "conv_transpose2d", parameters or _one(row, "convolution_param", {}), reads[:1])
+
+    def _convolved(self, name: str, op: str, parameters: Message, reads: list[Value]) -> Value:
         kernel, window = self._window(parameters)
-        fields = {"out_channels": int(_one(parameters, "num_output")), "kernel_size": _square(kernel), **window}
+        fields = {"out_channels": int(_one(parameters, "num_output")), "kernel_size": square(kernel), **window}
         if (groups := int(_one(parameters, "group", 1))) != 1:
             fields["groups"] = groups
         if not _one(parameters, "bias_term", True):
             fields["bias"] = False
-        return self._add(name, "conv2d", fields, reads[:1])
+        return self._add(name, op, fields, reads)
 
-    def _deconvolution(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
-        parameters = parameters or _one(row, "convolution_param", {})
-        kernel, window = self._window(parameters)
-        fields = {"out_channels": int(_one(parameters, "num_output")), "kernel_size": _square(kernel), **window}
-        if (groups := int(_one(parameters, "group", 1))) != 1:
-            fields["groups"] = groups
-        if not _one(parameters, "bias_term", True):
-            fields["bias"] = False
-        return self._add(name, "conv_transpose2d", fields, reads[:1])
-
-    def _pooling(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_pooling(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         (value, *_), kind = reads, str(_one(parameters, "pool", "MAX"))
         if kind not in ("MAX", "AVE", "0", "1"):
             raise NotSupportedError(f"pool {kind}")
@@ -330,9 +311,9 @@ class Importer:
         if _one(parameters, "global_pooling", False):
             if op == "avg_pool2d":
                 return self._add(name, "adaptive_avg_pool2d", {"output_size": 1}, [value])
-            return self._add(name, op, {"kernel_size": _square(list(value.shape[1:]))}, [value])
+            return self._add(name, op, {"kernel_size": square(list(value.shape[1:]))}, [value])
         kernel, window = self._window(parameters, pool=True)
-        fields = {"kernel_size": _square(kernel), **window}
+        fields = {"kernel_size": square(kernel), **window}
         stride, pad = (
             _pair(parameters, "stride", "stride_h", "stride_w", 1),
             _pair(parameters, "pad", "pad_h", "pad_w", 0),
@@ -351,7 +332,7 @@ class Importer:
             raise NotSupportedError("its last window is outside the image")
         return made
 
-    def _lrn(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_lrn(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         fields = {
             "size": int(_one(parameters, "local_size", 5)),
             "alpha": float(_one(parameters, "alpha", 1.0)),
@@ -362,7 +343,7 @@ class Importer:
             fields["norm_region"] = "within_channel"  # type: ignore[assignment]
         return self._add(name, "local_response_norm", fields, reads[:1])
 
-    def _inner_product(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_inner_product(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         value = reads[0]
         if int(_one(parameters, "axis", 1)) != 1:
             raise NotSupportedError(f"axis {_one(parameters, 'axis')}")
@@ -373,7 +354,7 @@ class Importer:
             fields["bias"] = False
         return self._add(name, "linear", fields, [value])
 
-    def _batch_norm(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_batch_norm(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         fields: dict[str, Any] = {}
         if (eps := float(_one(parameters, "eps", 1e-5))) != 1e-5:
             fields["eps"] = eps
@@ -384,7 +365,7 @@ class Importer:
         self._statistics.add(made.layer)
         return made
 
-    def _scale(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_scale(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         (value, *others), layer = reads, reads[0].layer
         if others or layer not in self._statistics or layer is not self.layers[-1] or layer is None:
             raise NotSupportedError("that does not follow a BatchNorm")
@@ -394,49 +375,47 @@ class Importer:
         del layer.fields["affine"]
         return value
 
-    def _re_lu(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_re_lu(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         parameters = _one(row, "relu_param", {})
         slope = float(_one(parameters, "negative_slope", 0.0))
         fields = {"negative_slope": slope} if slope else {}
         return self._add(name, "leaky_relu" if slope else "relu", fields, reads[:1])
 
-    _relu = _re_lu
-
-    def _sigmoid(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_sigmoid(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         return self._add(name, "sigmoid", {}, reads[:1])
 
-    def _tan_h(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_tan_h(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         return self._add(name, "tanh", {}, reads[:1])
 
-    def _elu(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_elu(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         alpha = float(_one(parameters, "alpha", 1.0))
         return self._add(name, "elu", {} if alpha == 1 else {"alpha": alpha}, reads[:1])
 
-    def _softmax(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_softmax(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         return self._add(name, "softmax", {}, reads[:1])
 
-    def _dropout(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_dropout(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         rate = float(_one(parameters, "dropout_ratio", 0.5))
         return self._add(name, "dropout", {} if rate == 0.5 else {"p": rate}, reads[:1])
 
-    def _flatten(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_flatten(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         return reads[0] if len(reads[0].shape) == 1 else self._add(name, "flatten", {}, reads[:1])
 
-    def _split(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_split(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         return reads[0]
 
-    def _concat(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_concat(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         if int(_one(parameters, "axis", _one(parameters, "concat_dim", 1))) != 1:
             raise NotSupportedError("of another axis than the channels")
         return self._add(name, "concat", {}, reads)
 
-    def _eltwise(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_eltwise(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         kind = str(_one(parameters, "operation", "SUM"))
         if any(n != 1 for n in parameters.get("coeff", [])) or kind not in ("SUM", "PROD"):
             raise NotSupportedError(f"{kind}, coefficients {parameters.get('coeff', [])}")
         return self._add(name, "add" if kind == "SUM" else "mul", {}, reads)
 
-    def _slice(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
+    def _op_slice(self, name: str, parameters: Message, row: Message, reads: list[Value]) -> Value:
         value, tops = reads[0], [str(top) for top in row.get("top", [])]
         channels, points = channels_of(value.shape), [int(n) for n in parameters.get("slice_point", [])]
         if int(_one(parameters, "axis", _one(parameters, "slice_dim", 1))) != 1 or len(value.shape) == 2:
@@ -455,10 +434,6 @@ def _pair(message: Message, both: str, height: str, width: str, usual: int) -> l
     if given:
         return given * 2 if len(given) == 1 else given[:2]
     return [int(_one(message, height, usual)), int(_one(message, width, usual))]
-
-
-def _square(value: list[int]) -> Any:
-    return value[0] if value[0] == value[1] else value
 
 
 def capture(source: dict[str, Any], input_shape: Shape | None) -> Captured:

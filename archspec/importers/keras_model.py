@@ -19,10 +19,15 @@ from archspec.importers.layers import (
     Captured,
     ImportFailedError,
     Layer,
+    LayerList,
+    NotSupportedError,
     Origin,
     Shape,
+    UnknownInputError,
     Unsupported,
     UnsupportedModelError,
+    output_shape,
+    square,
 )
 from archspec.language.ops import OPS
 from archspec.language.ops.base import ShapeError, channels_of, written_sides
@@ -53,7 +58,6 @@ OLD_KEYS = {
     "bias": "use_bias",
     "dim_ordering": "data_format",
     "p": "rate",
-    "mode": "merge_mode",
     "atrous_rate": "dilation_rate",
 }
 OLD_CLASSES = {"Convolution2D": "Conv2D", "AtrousConvolution2D": "Conv2D", "SeparableConvolution2D": "SeparableConv2D"}
@@ -71,14 +75,6 @@ class Value:
     pooled: bool = False  # (C, 1, 1) that Keras has as (C,)
     order: Shape | None = None  # (C, H, W) that was flattened with channels last
     step: str = ""  # of a hardsigmoid that is written out: "x + 3", then "relu6(x + 3)"
-
-
-class NotSupportedError(Exception):
-    """Raised for a layer that is no op of the language."""
-
-
-class UnknownInputError(Exception):
-    """Raised for a layer that reads what an unsupported one gives."""
 
 
 @dataclass
@@ -109,8 +105,7 @@ class Importer:
         self._config, self._given, self._weights, self._old = config, input_shape, weights, old
         self._unsupported: list[Unsupported] = []
         self._total = 0
-        self._taken: Counter[tuple[str, ...]] = Counter()
-        self.layers: list[Layer] = []
+        self.layers = LayerList()
         self.input: Value | None = None
         self.preprocessing = Preprocessing()
 
@@ -203,7 +198,7 @@ class Importer:
     # --- layers ---
 
     def _layer(self, kind: str, name: str, prefix: str, config: Json, reads: list[Value]) -> Value:
-        handler: Callable[..., Value] | None = getattr(self, f"_{snake_case(kind)}", None)
+        handler: Callable[..., Value] | None = getattr(self, f"_op_{snake_case(kind)}", None)
         if handler is None or (kind not in MERGES and len(reads) > 1):
             raise NotSupportedError("")
         if any(value.step for value in reads) and kind != "ReLU":
@@ -214,13 +209,13 @@ class Importer:
         value = handler(place, *reads) if kind in MERGES else handler(place, reads[0])
         activation = config.get("activation")
         if activation not in (None, "linear") and kind not in ("Activation", "ReLU"):
-            value = self._activate(place.after(_activation_name(activation)), value, activation)
+            value = self._activate(place.part(_activation_name(activation)), value, activation)
         return value
 
     def _operator(self, kind: str, place: Place, numbers: list[float], reads: list[Value]) -> Value:
         """Read an operator on tensors, such as x + y, or a step of a hardsigmoid, relu6(x + 3) / 6."""
         if kind in ("Add", "Multiply") and len(reads) == 2 and not any(read.step for read in reads):
-            return self._add(place, *reads) if kind == "Add" else self._multiply(place, *reads)
+            return self._op_add(place, *reads) if kind == "Add" else self._op_multiply(place, *reads)
         (value, *others), found = reads, (kind, *numbers)
         if not others and found == ("Add", 3.0) and not value.step:
             return replace(value, step="x + 3")
@@ -232,22 +227,14 @@ class Importer:
         self, place: Place, op: str, fields: Json, reads: list[Value], weights: Mapping[str, Origin] | None = None
     ) -> Value:
         """Append a layer; its shape is that of the op."""
-        made = OPS[op].model_validate({"op": op, "name": "one", **fields})
-        shapes = [value.shape for value in reads]
-        shape = made.output_shape(*shapes)
-        path = place.path
-        count = self._taken[path]
-        self._taken[path] += 1
-        if count:
-            path = (*path[:-1], f"{path[-1]}_{count + 1}")
-        layer = Layer(path, op, fields, [value.layer for value in reads], shape, dict(weights or {}), place.classes)
-        self.layers.append(layer)
-        return Value(layer, shape)
+        shape = output_shape(op, fields, [value.shape for value in reads])
+        layers = [value.layer for value in reads]
+        return Value(self.layers.add(place.path, op, fields, layers, shape, weights, place.classes), shape)
 
-    def _whole(self, value: Value, name: str, *, padded: bool = False) -> Value:
+    def _whole(self, value: Value, name: str) -> Value:
         """Return a value with all that was put off done: zeros added, a pooled map flattened."""
         path = value.layer.path if value.layer else (name,)
-        if any(value.pad) and not padded:
+        if any(value.pad):
             place = Place("", "", {}, given=value.pad_path)
             value = self._add_layer(place, "zero_pad2d", {"padding": written_sides(*value.pad)}, [value])
         if value.pooled:
@@ -272,13 +259,13 @@ class Importer:
         config, fields = place.config, {}
         strides = _two(config.get("strides") or config.get("pool_size") or 1)
         if strides != [1, 1]:
-            fields["stride"] = _square(strides)
+            fields["stride"] = square(strides)
         padding = config.get("padding", "valid")
         dilation = _two(config.get("dilation_rate", 1))
         margins = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         if padding == "same" and strides == [1, 1] and not any(n % 2 for n in margins) and not any(value.pad):
             if any(margins):  # the same on both sides, whatever the size
-                fields["padding"] = _square([n // 2 for n in margins])
+                fields["padding"] = square([n // 2 for n in margins])
         elif padding == "same":
             fields["padding"] = "same"
         elif any(value.pad):
@@ -288,14 +275,14 @@ class Importer:
         if fields.get("padding") == "same" and any(value.pad):
             raise NotSupportedError("padding 'same' after zeros")
         if dilation != [1, 1]:
-            fields["dilation"] = _square(dilation)
+            fields["dilation"] = square(dilation)
         return fields
 
-    def _conv2_d(self, place: Place, value: Value) -> Value:
+    def _op_conv2_d(self, place: Place, value: Value) -> Value:
         value, config = self._maps(value), place.config
         kernel = _two(config.get("kernel_size") or [config.get("nb_row"), config.get("nb_col")])
         filters, groups = config["filters"], config.get("groups") or 1
-        fields = {"out_channels": filters, "kernel_size": _square(kernel), **self._window(place, value, kernel)}
+        fields = {"out_channels": filters, "kernel_size": square(kernel), **self._window(place, value, kernel)}
         if groups != 1:
             fields["groups"] = groups
         shape = (filters, value.shape[0] // groups, *kernel)
@@ -311,14 +298,14 @@ class Importer:
         else:
             fields["bias"] = False
 
-    def _depthwise_conv2_d(self, place: Place, value: Value) -> Value:
+    def _op_depthwise_conv2_d(self, place: Place, value: Value) -> Value:
         value, config = self._maps(value), place.config
         channels, multiplier = value.shape[0], config.get("depth_multiplier", 1)
         kernel = _two(config["kernel_size"])
         out = channels * multiplier
         fields = {
             "out_channels": out,
-            "kernel_size": _square(kernel),
+            "kernel_size": square(kernel),
             **self._window(place, value, kernel),
             "groups": channels,
         }
@@ -326,11 +313,11 @@ class Importer:
         self._bias(place, fields, weights, out, 1)
         return self._add_layer(place, "conv2d", fields, [value], weights)
 
-    def _separable_conv2_d(self, place: Place, value: Value) -> Value:
+    def _op_separable_conv2_d(self, place: Place, value: Value) -> Value:
         config = place.config
         channels = value.shape[0]
-        depthwise = replace(place.before("depthwise"), config={**config, "use_bias": False})
-        value = self._depthwise_conv2_d(depthwise, value)
+        depthwise = replace(place.part("depthwise"), config={**config, "use_bias": False})
+        value = self._op_depthwise_conv2_d(depthwise, value)
         filters = config["filters"]
         fields: Json = {"out_channels": filters, "kernel_size": 1}
         middle = channels * config.get("depth_multiplier", 1)
@@ -338,7 +325,7 @@ class Importer:
         self._bias(place, fields, weights, filters, 2)
         return self._add_layer(place, "conv2d", fields, [value], weights)
 
-    def _conv2_d_transpose(self, place: Place, value: Value) -> Value:
+    def _op_conv2_d_transpose(self, place: Place, value: Value) -> Value:
         value, config = self._whole(self._maps(value), place.name), place.config
         kernel, strides = _two(config["kernel_size"]), _two(config.get("strides", 1))
         if config.get("output_padding") is not None or _two(config.get("dilation_rate", 1)) != [1, 1]:
@@ -346,22 +333,22 @@ class Importer:
         padding = config.get("padding", "valid")
         total = [max(k - s, 0) for k, s in zip(kernel, strides, strict=True)]
         extra = [max(s - k, 0) for k, s in zip(kernel, strides, strict=True)]
-        fields: Json = {"out_channels": config["filters"], "kernel_size": _square(kernel)}
+        fields: Json = {"out_channels": config["filters"], "kernel_size": square(kernel)}
         if strides != [1, 1]:
-            fields["stride"] = _square(strides)
+            fields["stride"] = square(strides)
         if padding == "same":
             if any(n % 2 for n in total):
                 raise NotSupportedError("padding 'same' of a kernel and stride whose difference is odd")
             if any(total):
-                fields["padding"] = _square([n // 2 for n in total])
+                fields["padding"] = square([n // 2 for n in total])
         if any(extra):  # Keras' output then ends with zeros to a whole stride
-            fields["output_padding"] = _square(extra)
+            fields["output_padding"] = square(extra)
         shape = (value.shape[0], config["filters"], *kernel)
         weights = {"weight": Origin(place.weight(0), shape, None, (3, 2, 0, 1))}
         self._bias(place, fields, weights, config["filters"], 1)
         return self._add_layer(place, "conv_transpose2d", fields, [value], weights)
 
-    def _dense(self, place: Place, value: Value) -> Value:
+    def _op_dense(self, place: Place, value: Value) -> Value:
         units = place.config["units"]
         if len(value.shape) == 3 and not value.pooled:  # of each place
             value = self._whole(value, place.name)
@@ -382,7 +369,7 @@ class Importer:
 
     # --- norms ---
 
-    def _batch_normalization(self, place: Place, value: Value) -> Value:
+    def _op_batch_normalization(self, place: Place, value: Value) -> Value:
         value, config = self._whole(self._maps(value), place.name), place.config
         axis = config.get("axis", -1)
         axis = axis[0] if isinstance(axis, list) else axis
@@ -407,7 +394,7 @@ class Importer:
         weights["running_var"] = Origin(place.weight(first + 1), channels)
         return self._add_layer(place, "batch_norm2d", fields, [value], weights)
 
-    def _layer_normalization(self, place: Place, value: Value) -> Value:
+    def _op_layer_normalization(self, place: Place, value: Value) -> Value:
         value, config = self._whole(value, place.name), place.config
         axis = config.get("axis", -1)
         axis = axis[0] if isinstance(axis, list) else axis
@@ -422,7 +409,7 @@ class Importer:
             fields["bias"] = False
         return self._add_layer(place, "layer_norm", fields, [value], weights)
 
-    def _group_normalization(self, place: Place, value: Value) -> Value:
+    def _op_group_normalization(self, place: Place, value: Value) -> Value:
         value, config = self._whole(self._maps(value), place.name), place.config
         if not config.get("scale", True) or not config.get("center", True) or config.get("axis", -1) not in (-1, 3):
             raise NotSupportedError("without scale or center")
@@ -432,14 +419,14 @@ class Importer:
         weights = {"weight": Origin(place.weight(0), channels), "bias": Origin(place.weight(1), channels)}
         return self._add_layer(place, "group_norm", fields, [value], weights)
 
-    def _layer_scale(self, place: Place, value: Value) -> Value:
+    def _op_layer_scale(self, place: Place, value: Value) -> Value:
         value = self._whole(value, place.name)
         weights = {"weight": Origin(place.weight(0), (channels_of(value.shape),))}
         return self._add_layer(place, "layer_scale", {}, [value], weights)
 
     # --- each value ---
 
-    def _activation(self, place: Place, value: Value) -> Value:
+    def _op_activation(self, place: Place, value: Value) -> Value:
         return self._activate(place, value, place.config["activation"])
 
     def _activate(self, place: Place, value: Value, activation: Any) -> Value:
@@ -459,7 +446,7 @@ class Importer:
     def _padded(self, value: Value, place: Place) -> Value:
         return self._whole(value, place.name) if any(value.pad) else value
 
-    def _re_lu(self, place: Place, value: Value) -> Value:
+    def _op_re_lu(self, place: Place, value: Value) -> Value:
         config = place.config
         most, slope, threshold = (
             config.get("max_value"),
@@ -477,23 +464,23 @@ class Importer:
         value = self._padded(value, place)
         return self._same(value, self._add_layer(place, op, fields, [value]))
 
-    def _leaky_re_lu(self, place: Place, value: Value) -> Value:
+    def _op_leaky_re_lu(self, place: Place, value: Value) -> Value:
         slope = place.config.get("negative_slope", place.config.get("alpha", 0.3))
         fields = {} if slope == 0.01 else {"negative_slope": slope}
         return self._same(value, self._add_layer(place, "leaky_relu", fields, [self._padded(value, place)]))
 
-    def _elu(self, place: Place, value: Value) -> Value:
+    def _op_elu(self, place: Place, value: Value) -> Value:
         alpha = place.config.get("alpha", 1.0)
         fields = {} if alpha == 1 else {"alpha": alpha}
         return self._same(value, self._add_layer(place, "elu", fields, [self._padded(value, place)]))
 
-    def _softmax(self, place: Place, value: Value) -> Value:
+    def _op_softmax(self, place: Place, value: Value) -> Value:
         if place.config.get("axis", -1) != -1:
             raise NotSupportedError(f"axis {place.config['axis']}")
         value = self._whole(value, place.name)
         return self._same(value, self._add_layer(place, "softmax", {}, [value]))
 
-    def _dropout(self, place: Place, value: Value) -> Value:
+    def _op_dropout(self, place: Place, value: Value) -> Value:
         rate, shape = place.config.get("rate", 0.5), place.config.get("noise_shape")
         value = self._padded(value, place)
         if shape is not None:
@@ -503,7 +490,7 @@ class Importer:
         fields = {} if rate == 0.5 else {"p": rate}
         return self._same(value, self._add_layer(place, "dropout", fields, [value]))
 
-    def _stochastic_depth(self, place: Place, value: Value) -> Value:
+    def _op_stochastic_depth(self, place: Place, value: Value) -> Value:
         rate = place.config.get("drop_path_rate", place.config.get("rate", 0.0))
         return self._same(value, self._add_layer(place, "stochastic_depth", {"p": rate}, [self._padded(value, place)]))
 
@@ -515,47 +502,47 @@ class Importer:
         positive = bool(value.layer and _never_negative(value.layer))
         if any(value.pad) and not (op == "max_pool2d" and positive):
             value = self._whole(value, place.name)
-        window, size = self._window(place, value, kernel), _square(kernel)
+        window, size = self._window(place, value, kernel), square(kernel)
         stride = window.pop("stride", 1)
         fields = {"kernel_size": size, **({} if stride == size else {"stride": stride}), **window}
         if op == "avg_pool2d" and "padding" in fields:
             fields["count_include_pad"] = False
         return self._add_layer(place, op, fields, [value])
 
-    def _max_pooling2_d(self, place: Place, value: Value) -> Value:
+    def _op_max_pooling2_d(self, place: Place, value: Value) -> Value:
         return self._pool(place, value, "max_pool2d")
 
-    def _average_pooling2_d(self, place: Place, value: Value) -> Value:
+    def _op_average_pooling2_d(self, place: Place, value: Value) -> Value:
         return self._pool(place, value, "avg_pool2d")
 
-    def _global_average_pooling2_d(self, place: Place, value: Value) -> Value:
+    def _op_global_average_pooling2_d(self, place: Place, value: Value) -> Value:
         value = self._whole(self._maps(value), place.name)
         made = self._add_layer(place, "adaptive_avg_pool2d", {"output_size": 1}, [value])
         return replace(made, pooled=not place.config.get("keepdims", False))
 
-    def _global_max_pooling2_d(self, place: Place, value: Value) -> Value:
+    def _op_global_max_pooling2_d(self, place: Place, value: Value) -> Value:
         value = self._whole(self._maps(value), place.name)
-        made = self._add_layer(place, "max_pool2d", {"kernel_size": _square(list(value.shape[1:]))}, [value])
+        made = self._add_layer(place, "max_pool2d", {"kernel_size": square(list(value.shape[1:]))}, [value])
         return replace(made, pooled=not place.config.get("keepdims", False))
 
-    def _up_sampling2_d(self, place: Place, value: Value) -> Value:
+    def _op_up_sampling2_d(self, place: Place, value: Value) -> Value:
         value, config = self._whole(self._maps(value), place.name), place.config
         mode = config.get("interpolation", "nearest")
         if mode not in ("nearest", "bilinear"):
             raise NotSupportedError(f"interpolation {mode}")
-        fields = {"scale_factor": _square(_two(config.get("size", 2)))} | ({} if mode == "nearest" else {"mode": mode})
+        fields = {"scale_factor": square(_two(config.get("size", 2)))} | ({} if mode == "nearest" else {"mode": mode})
         return self._add_layer(place, "upsample", fields, [value])
 
     # --- shapes ---
 
-    def _zero_padding2_d(self, place: Place, value: Value) -> Value:
+    def _op_zero_padding2_d(self, place: Place, value: Value) -> Value:
         value, given = self._maps(value), place.config.get("padding", 1)
         pairs = [[given, given]] * 2 if isinstance(given, int) else [[n, n] if isinstance(n, int) else n for n in given]
         sides = (*pairs[0], *pairs[1])
         pad = tuple(a + b for a, b in zip(value.pad, sides, strict=True))
         return replace(value, pad=pad, pad_path=place.path)
 
-    def _flatten(self, place: Place, value: Value) -> Value:
+    def _op_flatten(self, place: Place, value: Value) -> Value:
         if len(value.shape) == 1 or value.pooled:
             return value
         value = self._whole(value, place.name)
@@ -563,7 +550,7 @@ class Importer:
         matters = place.channels_last and len(value.shape) == 3 and value.shape[0] > 1 and prod(value.shape[1:]) > 1
         return replace(made, order=value.shape if matters else None)
 
-    def _reshape(self, place: Place, value: Value) -> Value:
+    def _op_reshape(self, place: Place, value: Value) -> Value:
         target, size = list(place.config["target_shape"]), prod(value.shape)
         if target.count(-1) == 1:
             target[target.index(-1)] = size // -prod(target)
@@ -572,15 +559,15 @@ class Importer:
         if one_place and sorted(target) == sorted([channels, *[1] * (len(target) - 1)]) and len(target) in (1, 3):
             return replace(value, pooled=len(target) == 1)
         if len(target) == 1:
-            return self._flatten(place, value)
+            return self._op_flatten(place, value)
         if len(target) == 2 and len(value.shape) == 3 and target == [prod(value.shape[1:]), channels]:
             return self._add_layer(place, "tokens", {}, [self._whole(value, place.name)])
         raise NotSupportedError(f"{list(value.shape)} to {target}")
 
-    def _identity(self, place: Place, value: Value) -> Value:
+    def _op_identity(self, place: Place, value: Value) -> Value:
         return value
 
-    def _rescaling(self, place: Place, value: Value) -> Value:
+    def _op_rescaling(self, place: Place, value: Value) -> Value:
         if value.layer is not None or len(value.shape) != 3:
             raise NotSupportedError("not at the beginning")
         channels = value.shape[0]
@@ -589,7 +576,7 @@ class Importer:
         )
         return value
 
-    def _normalization(self, place: Place, value: Value) -> Value:
+    def _op_normalization(self, place: Place, value: Value) -> Value:
         if value.layer is not None or len(value.shape) != 3:
             raise NotSupportedError("not at the beginning")
         channels, config = value.shape[0], place.config
@@ -605,10 +592,10 @@ class Importer:
 
     # --- merges ---
 
-    def _add(self, place: Place, *values: Value) -> Value:
+    def _op_add(self, place: Place, *values: Value) -> Value:
         return self._merge(place, "add", values)
 
-    def _multiply(self, place: Place, *values: Value) -> Value:
+    def _op_multiply(self, place: Place, *values: Value) -> Value:
         return self._merge(place, "mul", sorted(values, key=lambda value: -prod(value.shape)))
 
     def _merge(self, place: Place, op: str, values: Any) -> Value:
@@ -619,7 +606,7 @@ class Importer:
         made = self._add_layer(place, op, {}, [replace(value, pooled=False) for value in values])
         return replace(made, pooled=pooled, order=values[0].order)
 
-    def _concatenate(self, place: Place, *values: Value) -> Value:
+    def _op_concatenate(self, place: Place, *values: Value) -> Value:
         axis = place.config.get("axis", -1)
         if axis not in ((-1, 3) if place.channels_last else (1,)) or any(value.order for value in values):
             raise NotSupportedError(f"axis {axis}")
@@ -675,12 +662,8 @@ class Place:
         """Return the key of a weight."""
         return f"{self.name}/{index}"
 
-    def after(self, name: str) -> Place:
-        """Return the place of what follows it in the same layer of Keras."""
-        return replace(self, suffix=f"_{name}", given=())
-
-    def before(self, name: str) -> Place:
-        """Return the place of its first part."""
+    def part(self, name: str) -> Place:
+        """Return the place of a part of the same layer of Keras."""
         return replace(self, suffix=f"_{name}", given=())
 
 
@@ -738,10 +721,6 @@ def _never_negative(layer: Layer) -> bool:
 
 def _two(value: Any) -> list[int]:
     return [value, value] if isinstance(value, int) else list(value) * (2 // len(value))
-
-
-def _square(value: list[int]) -> Any:
-    return value[0] if value[0] == value[1] else value
 
 
 def _each(value: Any, channels: int) -> list[float]:

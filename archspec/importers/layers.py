@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from archspec.language.ops import OPS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +88,60 @@ class UnsupportedModelError(Exception):
     def __init__(self, found: list[Unsupported], total: int) -> None:
         super().__init__(f"{len(found)} of {total} operators are not supported")
         self.found, self.total = found, total
+
+
+class NotSupportedError(Exception):
+    """Raised for an operator that is no op of the language."""
+
+
+class UnknownInputError(Exception):
+    """Raised for an operator that reads what an unsupported one gives."""
+
+
+class LayerList(list[Layer]):
+    """The layers of a model as they are read, each of a path of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken: Counter[tuple[str, ...]] = Counter()
+
+    def add(
+        self,
+        path: tuple[str, ...],
+        op: str,
+        fields: dict[str, Any],
+        reads: list[Layer | None],
+        shape: Shape,
+        weights: Mapping[str, Origin] | None = None,
+        classes: tuple[str, ...] = (),
+    ) -> Layer:
+        """Append a layer and return it; a path that there is already gets a number."""
+        self._taken[path] += 1
+        if (count := self._taken[path]) > 1:
+            path = (*path[:-1], f"{path[-1]}_{count}")
+            self._taken[path] += 1
+        layer = Layer(path, op, fields, reads, shape, dict(weights or {}), classes)
+        self.append(layer)
+        return layer
+
+
+def output_shape(op: str, fields: dict[str, Any], shapes: list[Shape]) -> Shape:
+    """Return the shape of an op's output for inputs of `shapes`; raise ShapeError if they do not fit."""
+    return OPS[op].model_validate({"op": op, "name": "one", **fields}).output_shape(*shapes)
+
+
+def leading_to(output: Layer, layers: list[Layer]) -> list[Layer]:
+    """Return the layers on which an output depends, in their order."""
+    read: set[Layer | None] = {output}
+    for layer in reversed(layers):
+        if layer in read:
+            read.update(layer.reads)
+    return [layer for layer in layers if layer in read]
+
+
+def square(value: list[int]) -> Any:
+    """Return a size as a spec has it: one number for two that are equal."""
+    return value[0] if value[0] == value[1] else list(value)
 
 
 class ImportFailedError(Exception):

@@ -15,10 +15,15 @@ from archspec.importers.layers import (
     Captured,
     ImportFailedError,
     Layer,
+    LayerList,
+    NotSupportedError,
     Origin,
     Shape,
+    UnknownInputError,
     Unsupported,
     UnsupportedModelError,
+    output_shape,
+    square,
 )
 from archspec.language.ops import OPS
 from archspec.language.ops.base import ShapeError, channels_of, written_sides
@@ -52,14 +57,6 @@ class Value:
     exchanged: bool = False
 
 
-class NotSupportedError(Exception):
-    """Raised for an operator that is no op of the language."""
-
-
-class UnknownInputError(Exception):
-    """Raised for an operator that reads what an unsupported one gives."""
-
-
 class Importer:
     """Walks over the nodes of a graph."""
 
@@ -74,8 +71,7 @@ class Importer:
         self._derived: dict[str, tuple[str, Any]] = {}  # constants that are another shape of a weight: its name
         self._values: dict[str, Value] = {}
         self._uses: Counter[str] = Counter(name for node in self._graph.node for name in node.input)
-        self._taken: Counter[tuple[str, ...]] = Counter()
-        self.layers: list[Layer] = []
+        self.layers = LayerList()
         self.input = self._input(input_shape)
 
     def _input(self, given: Shape | None) -> Shape:
@@ -200,11 +196,8 @@ class Importer:
             self._add(node, op, {k: v for k, v in given.items() if v != usual[k].default}, [self._read(node.input[0])])
             return
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", node.op_type).lower()
-        if name == "add":
-            self._merge(node, "add")
-            return
-        handler: Callable[[Any, dict[str, Any]], None] | None = getattr(self, f"_{name}", None)
-        if handler is None or name in ("read", "weight", "constant", "bias", "scaled", "linear", "pool", "padding"):
+        handler: Callable[[Any, dict[str, Any]], None] | None = getattr(self, f"_op_{name}", None)
+        if handler is None:
             raise NotSupportedError("")
         handler(node, fields)
 
@@ -227,17 +220,11 @@ class Importer:
         weights: Mapping[str, Origin] | None = None,
         output: str = "",
     ) -> Value:
-        made = OPS[op].model_validate({"op": op, "name": "one", **fields})
-        shape = made.output_shape(*(value.shape for value in reads))
+        shape = output_shape(op, fields, [value.shape for value in reads])
         first = next(iter((weights or {}).values()), None)
         path = _path(first.key if first else "", node)
-        count = self._taken[path]
-        self._taken[path] += 1
-        if count:
-            path = (*path[:-1], f"{path[-1]}_{count + 1}")
         classes = tuple("Sequential" for _ in path[:-1])
-        layer = Layer(path, op, fields, [value.layer for value in reads], shape, dict(weights or {}), classes)
-        self.layers.append(layer)
+        layer = self.layers.add(path, op, fields, [value.layer for value in reads], shape, weights, classes)
         value = self._values[output or node.output[0]] = Value(layer, shape)
         return value
 
@@ -247,14 +234,14 @@ class Importer:
         strides = [int(n) for n in fields.get("strides", [1, 1])]
         dilations = [int(n) for n in fields.get("dilations", [1, 1])]
         if strides != [1, 1]:
-            found["stride"] = _square(strides)
+            found["stride"] = square(strides)
         auto = fields.get("auto_pad", b"NOTSET").decode()
         top, left, bottom, right = (int(n) for n in fields.get("pads", [0, 0, 0, 0]))
         margins = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
         even = strides == [1, 1] and not any(n % 2 for n in margins)
         if auto in ("SAME_UPPER", "SAME_LOWER") and even:
             if any(margins):
-                found["padding"] = _square([n // 2 for n in margins])
+                found["padding"] = square([n // 2 for n in margins])
         elif auto == "SAME_UPPER":
             found["padding"] = "same"
         elif auto == "SAME_LOWER":
@@ -262,15 +249,15 @@ class Importer:
         elif auto != "VALID" and any((top, left, bottom, right)):
             found["padding"] = written_sides(top, bottom, left, right)
         if dilations != [1, 1]:
-            found["dilation"] = _square(dilations)
+            found["dilation"] = square(dilations)
         return found
 
-    def _conv(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_conv(self, node: Any, fields: dict[str, Any]) -> None:
         value, weight = self._read(node.input[0]), self._constant(node.input[1])
         if weight.ndim != 4:
             raise NotSupportedError(f"a convolution over {weight.ndim - 2} axes")
         out, groups, kernel = weight.shape[0], int(fields.get("group", 1)), [int(n) for n in weight.shape[2:]]
-        known: dict[str, Any] = {"out_channels": out, "kernel_size": _square(kernel), **self._padding(fields, kernel)}
+        known: dict[str, Any] = {"out_channels": out, "kernel_size": square(kernel), **self._padding(fields, kernel)}
         if groups != 1:
             known["groups"] = groups
         weights = {"weight": Origin(self._weight(node.input[1]), tuple(weight.shape))}
@@ -286,29 +273,29 @@ class Importer:
         else:
             known["bias"] = False
 
-    def _conv_transpose(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_conv_transpose(self, node: Any, fields: dict[str, Any]) -> None:
         value, weight = self._read(node.input[0]), self._constant(node.input[1])
         if weight.ndim != 4 or "output_shape" in fields or fields.get("auto_pad", b"NOTSET") != b"NOTSET":
             raise NotSupportedError("output_shape or auto_pad")
         groups, kernel = int(fields.get("group", 1)), [int(n) for n in weight.shape[2:]]
         out = weight.shape[1] * groups
-        known: dict[str, Any] = {"out_channels": out, "kernel_size": _square(kernel), **self._padding(fields, kernel)}
+        known: dict[str, Any] = {"out_channels": out, "kernel_size": square(kernel), **self._padding(fields, kernel)}
         if isinstance(known.get("padding"), dict):
             raise NotSupportedError("other pads at the end")
         if any(extra := [int(n) for n in fields.get("output_padding", [0, 0])]):
-            known["output_padding"] = _square(extra)
+            known["output_padding"] = square(extra)
         if groups != 1:
             known["groups"] = groups
         weights = {"weight": Origin(self._weight(node.input[1]), tuple(weight.shape))}
         self._bias(node, known, weights, out, 2)
         self._add(node, "conv_transpose2d", known, [value], weights)
 
-    def _gemm(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_gemm(self, node: Any, fields: dict[str, Any]) -> None:
         if fields.get("alpha", 1.0) != 1 or fields.get("beta", 1.0) != 1 or fields.get("transA", 0):
             raise NotSupportedError("alpha, beta or transA")
         self._linear(node, bool(fields.get("transB", 0)))
 
-    def _mat_mul(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_mat_mul(self, node: Any, fields: dict[str, Any]) -> None:
         self._linear(node, False)
 
     def _linear(self, node: Any, transposed: bool) -> None:
@@ -323,7 +310,7 @@ class Importer:
 
     # --- norms ---
 
-    def _batch_normalization(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_batch_normalization(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         channels = (channels_of(value.shape),)
         if len(value.shape) != 3 or fields.get("training_mode", 0):
@@ -356,7 +343,7 @@ class Importer:
         self._values[node.output[0]] = value
         return True
 
-    def _instance_normalization(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_instance_normalization(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         channels = channels_of(value.shape)
         known = {"num_groups": channels} | (
@@ -367,7 +354,7 @@ class Importer:
         }
         self._add(node, "group_norm", known, [value], weights)
 
-    def _layer_normalization(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_layer_normalization(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         if fields.get("axis", -1) not in (-1, len(value.shape)) or len(value.shape) == 3:
             raise NotSupportedError(f"axis {fields.get('axis', -1)}")
@@ -377,7 +364,7 @@ class Importer:
         self._bias(node, known, weights, channels[0], 2)
         self._add(node, "layer_norm", known, [value], weights)
 
-    def _lrn(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_lrn(self, node: Any, fields: dict[str, Any]) -> None:
         known = {
             "size": int(fields["size"]),
             "alpha": _short(fields.get("alpha", 1e-4)),
@@ -388,7 +375,7 @@ class Importer:
 
     # --- each value ---
 
-    def _clip(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_clip(self, node: Any, fields: dict[str, Any]) -> None:
         low, high = fields.get("min"), fields.get("max")
         if len(node.input) > 1 and node.input[1]:
             low = float(self._constant(node.input[1]))
@@ -398,17 +385,17 @@ class Importer:
             raise NotSupportedError(f"between {low} and {high}")
         self._add(node, "relu6" if high == 6 else "relu", {}, [self._read(node.input[0])])
 
-    def _hard_sigmoid(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_hard_sigmoid(self, node: Any, fields: dict[str, Any]) -> None:
         alpha, beta = fields.get("alpha", 0.2), fields.get("beta", 0.5)
         if abs(6 * alpha - 1) > 1e-6 or abs(beta - 0.5) > 1e-6:
             raise NotSupportedError(f"alpha {alpha:g}, beta {beta:g}")
         self._add(node, "hardsigmoid", {}, [self._read(node.input[0])])
 
-    def _gelu(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_gelu(self, node: Any, fields: dict[str, Any]) -> None:
         tanh = fields.get("approximate", b"none") == b"tanh"
         self._add(node, "gelu", {"approximate": "tanh"} if tanh else {}, [self._read(node.input[0])])
 
-    def _softmax(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_softmax(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         axis = fields.get("axis", -1 if self._opset >= 13 else 1)
         axis = axis % (len(value.shape) + 1)
@@ -418,7 +405,7 @@ class Importer:
             raise NotSupportedError(f"axis {axis}")
         self._add(node, "softmax", {}, [value])
 
-    def _dropout(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_dropout(self, node: Any, fields: dict[str, Any]) -> None:
         rate = fields.get("ratio", 0.5)
         if len(node.input) > 1 and node.input[1]:
             rate = float(self._constant(node.input[1]))
@@ -429,7 +416,7 @@ class Importer:
 
     def _pool(self, node: Any, fields: dict[str, Any], op: str) -> None:
         kernel = [int(n) for n in fields["kernel_shape"]]
-        window, size = self._padding(fields, kernel), _square(kernel)
+        window, size = self._padding(fields, kernel), square(kernel)
         stride = window.pop("stride", 1)
         known = {"kernel_size": size, **({} if stride == size else {"stride": stride}), **window}
         if fields.get("ceil_mode", 0):
@@ -438,20 +425,20 @@ class Importer:
             known["count_include_pad"] = False
         self._add(node, op, known, [self._read(node.input[0])])
 
-    def _max_pool(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_max_pool(self, node: Any, fields: dict[str, Any]) -> None:
         self._pool(node, fields, "max_pool2d")
 
-    def _average_pool(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_average_pool(self, node: Any, fields: dict[str, Any]) -> None:
         self._pool(node, fields, "avg_pool2d")
 
-    def _global_average_pool(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_global_average_pool(self, node: Any, fields: dict[str, Any]) -> None:
         self._add(node, "adaptive_avg_pool2d", {"output_size": 1}, [self._read(node.input[0])])
 
-    def _global_max_pool(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_global_max_pool(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
-        self._add(node, "max_pool2d", {"kernel_size": _square(list(value.shape[1:]))}, [value])
+        self._add(node, "max_pool2d", {"kernel_size": square(list(value.shape[1:]))}, [value])
 
-    def _reduce_mean(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_reduce_mean(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         axes = fields.get("axes") or [int(n) for n in self._constant(node.input[1])]
         if len(value.shape) == 2 and list(axes) == [1] and not fields.get("keepdims", 1):
@@ -465,7 +452,7 @@ class Importer:
 
     # --- shapes ---
 
-    def _flatten(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_flatten(self, node: Any, fields: dict[str, Any]) -> None:
         if fields.get("axis", 1) != 1:
             raise NotSupportedError(f"axis {fields['axis']}")
         self._flat(node, self._read(node.input[0]))
@@ -476,13 +463,13 @@ class Importer:
         else:
             self._add(node, "flatten", {}, [value])
 
-    def _squeeze(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_squeeze(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         if len(value.shape) != 3 or value.shape[1:] != (1, 1):
             raise NotSupportedError(f"of {list(value.shape)}")
         self._flat(node, value)
 
-    def _reshape(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_reshape(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._values.get(node.input[0]) or self._read(node.input[0])
         target = [int(n) for n in (fields.get("shape") or self._constant(node.input[1]))]
         whole = (1, *value.shape)
@@ -506,7 +493,7 @@ class Importer:
         else:
             raise NotSupportedError(f"{list(value.shape)} to {target[1:]}")
 
-    def _transpose(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_transpose(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._values.get(node.input[0])
         order = [int(n) for n in fields.get("perm", ())]
         if value is None:
@@ -518,7 +505,7 @@ class Importer:
         else:
             raise NotSupportedError(f"the order {order}")
 
-    def _pad(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_pad(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         pads = [int(n) for n in (fields.get("pads") or fields.get("paddings") or self._constant(node.input[1]))]
         fill = fields.get("value", 0.0)
@@ -533,7 +520,7 @@ class Importer:
             return
         self._add(node, "zero_pad2d", {"padding": written_sides(pads[2], pads[6], pads[3], pads[7])}, [value])
 
-    def _resize(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_resize(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         mode = fields.get("mode", b"nearest").decode()
         place = fields.get("coordinate_transformation_mode", b"half_pixel").decode()
@@ -550,12 +537,12 @@ class Importer:
         )
         if len(value.shape) != 3 or not whole or not fitting:
             raise NotSupportedError(f"mode {mode}, {place}, scales {scales}")
-        known: dict[str, Any] = {"scale_factor": _square([int(s) for s in scales[2:]])}
+        known: dict[str, Any] = {"scale_factor": square([int(s) for s in scales[2:]])}
         self._add(node, "upsample", known | ({} if mode == "nearest" else {"mode": "bilinear"}), [value])
 
     # --- merges ---
 
-    def _sum(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_sum(self, node: Any, fields: dict[str, Any]) -> None:
         self._add(node, "add", {}, [self._read(name) for name in node.input])
 
     def _merge(self, node: Any, op: str) -> None:
@@ -580,17 +567,20 @@ class Importer:
             return
         raise NotSupportedError("with a constant")
 
-    def _mul(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_add(self, node: Any, fields: dict[str, Any]) -> None:
+        self._merge(node, "add")
+
+    def _op_mul(self, node: Any, fields: dict[str, Any]) -> None:
         self._merge(node, "mul")
 
-    def _concat(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_concat(self, node: Any, fields: dict[str, Any]) -> None:
         values = [self._read(name) for name in node.input]
         axis = fields.get("axis", 1) % (len(values[0].shape) + 1)
         if axis != (2 if len(values[0].shape) == 2 else 1):
             raise NotSupportedError(f"axis {axis}")
         self._add(node, "concat", {}, values)
 
-    def _split(self, node: Any, fields: dict[str, Any]) -> None:
+    def _op_split(self, node: Any, fields: dict[str, Any]) -> None:
         value = self._read(node.input[0])
         channels = channels_of(value.shape)
         axis = fields.get("axis", 0) % (len(value.shape) + 1)
@@ -620,10 +610,6 @@ def _path(weight: str, node: Any) -> tuple[str, ...]:
 def _short(value: float) -> float:
     """Return a float32 as it was written."""
     return float(f"{value:.7g}")
-
-
-def _square(value: list[int]) -> Any:
-    return value[0] if value[0] == value[1] else value
 
 
 def capture(source: dict[str, Any], input_shape: Shape | None, folder: Path) -> Captured:

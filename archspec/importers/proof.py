@@ -121,8 +121,7 @@ def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> 
     generated = _Arrays(np.load(arrays).items())
     found: dict[str, float] = {}
     for mode in ("evaluation", "training"):
-        scores = reference[f"{mode}/y"]
-        found[f"outputs, {mode}"] = _apart(_first(scores) if scores.ndim == 4 else scores, generated[f"{mode}/y"])
+        found[f"outputs, {mode}"] = _apart(_first(reference[f"{mode}/y"]), generated[f"{mode}/y"])
         found[f"gradients, {mode}"] = _gradients_apart(imported, mode, reference, generated, scale)
     if moved := _statistics_apart(imported, reference, generated, request["batch"]):
         found["running statistics"] = moved[0]

@@ -6,7 +6,6 @@ which the proof needs anyway.
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,19 +169,7 @@ def _last(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape) if len(shape) == 1 else (shape[1], shape[2], shape[0])
 
 
-def main() -> None:
-    """Answer one request."""
-    request = json.load(sys.stdin)
-    try:
-        answer: dict[str, Any] = {"capture": capture, "reference": reference}[request["job"]](request)
-    except SourceError as error:
-        answer = {"error": str(error), "name": request["source"]["name"], "names": list(error.names)}
-    except ModuleNotFoundError as error:
-        answer = {"error": f"{error.name} is not installed", "missing": error.name}
-    except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-    Path(request["output"]).write_text(json.dumps(answer))
-
-
 if __name__ == "__main__":
-    main()
+    import protocol
+
+    protocol.answer_once({"capture": capture, "reference": reference})

@@ -3,9 +3,6 @@
 Reads a request, one JSON object, from standard input, and writes one to the file that it names.
 """
 
-import json
-import sys
-from pathlib import Path
 from typing import Any
 
 
@@ -105,17 +102,7 @@ def _run(model: Any, images: Any) -> Any:
     return session.run(None, {name: images})[0]
 
 
-def main() -> None:
-    """Answer one request."""
-    request = json.load(sys.stdin)
-    try:
-        answer: dict[str, Any] = {"disturb": disturb, "reference": reference}[request["job"]](request)
-    except ModuleNotFoundError as error:
-        answer = {"error": f"{error.name} is not installed", "missing": error.name}
-    except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
-    Path(request["output"]).write_text(json.dumps(answer))
-
-
 if __name__ == "__main__":
-    main()
+    import protocol
+
+    protocol.answer_once({"disturb": disturb, "reference": reference})

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 sys.dont_write_bytecode = True  # leave no __pycache__ beside generated files, and read none that is stale
@@ -45,6 +46,24 @@ def serve(name: str, versions: Callable[[], dict[str, str]], jobs: dict[str, Cal
             answer(jobs[job.pop("job")](**job))
         except Exception as error:
             answer({"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()})
+
+
+def answer_once(jobs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    """Read a request, one JSON object, from standard input, and write the answer to the file that it names.
+
+    An error with `names`, those that there are for one that there is not, is the user's: its message stands alone.
+    """
+    request = json.load(sys.stdin)
+    try:
+        answer = jobs[request["job"]](request)
+    except ModuleNotFoundError as error:
+        answer = {"error": f"{error.name} is not installed", "missing": error.name}
+    except Exception as error:
+        if (names := getattr(error, "names", None)) is not None:
+            answer = {"error": str(error), "name": request["source"]["name"], "names": list(names)}
+        else:
+            answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
+    Path(request["output"]).write_text(json.dumps(answer))
 
 
 class Program:

@@ -5,7 +5,6 @@ Reads a request, one JSON object, from standard input, and writes one to the fil
 
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -352,19 +351,7 @@ def _apart(a: Any, b: Any, least: float = 0.0) -> float:
     return float((a - b).abs().max()) / scale
 
 
-def main() -> None:
-    """Answer one request."""
-    request = json.load(sys.stdin)
-    try:
-        answer: dict[str, Any] = {"capture": capture, "prove": prove, "run": run}[request["job"]](request)
-    except SourceError as error:
-        answer = {"error": str(error), "name": request["source"]["name"], "names": list(error.names)}
-    except ModuleNotFoundError as error:
-        answer = {"error": f"{error.name} is not installed", "missing": error.name}
-    except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}"}
-    Path(request["output"]).write_text(json.dumps(answer))
-
-
 if __name__ == "__main__":
-    main()
+    import protocol
+
+    protocol.answer_once({"capture": capture, "prove": prove, "run": run})
