@@ -12,6 +12,7 @@ import archspec
 from archspec.cli.console import print_diagnostics, progress, usage_error
 from archspec.cli.evidence import check_certificates, output_evidence, write_certificate
 from archspec.cli.options import GENERATED, Out, Output, Specs, one_of
+from archspec.cli.ports import verify_ports
 from archspec.cli.specs import load_or_exit
 from archspec.cli.weights import read_weights
 from archspec.language.source import SpecError
@@ -33,6 +34,14 @@ def verify(
             callback=one_of(VARIANTS),
             show_default=False,
             metavar="TARGET",
+        ),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Compare the spec with this model instead, such as net.py:Net or keras:net.py:make; repeatable.",
+            metavar="SOURCE",
+            show_default=False,
         ),
     ] = None,
     out: Out = GENERATED,
@@ -72,12 +81,16 @@ def verify(
     """Run the code of several targets on the same weights and data; compare outputs, gradients and training."""
     if check:
         raise typer.Exit(check_certificates(load_or_exit(specs), out))
+    options: dict[str, Any]
     try:
         import numpy, safetensors, scipy  # noqa: E401, F401, I001
 
         from archspec.verification import Workers
     except ModuleNotFoundError as error:
         usage_error(f"verify needs {error.name}: {INSTALL.format(extra='all')}")
+    if against:
+        options = {"batch": batch, "seed": seed, "sensitive": not quick, "generated": out}
+        raise typer.Exit(verify_ports(load_or_exit(specs), against, weights, timeout, format, output, options))
     targets = list(target or TRAINED)
     if len(set(targets)) < max(2, len(targets)):
         usage_error("verify compares two or more different targets: repeat --target")
@@ -92,7 +105,7 @@ def verify(
     if certify and quick:
         usage_error("--certify needs all checks: leave out --quick")
     status = 0
-    options: dict[str, Any] = {"batch": batch, "seed": seed, "steps": steps, "sensitive": not quick, "quick": quick}
+    options = {"batch": batch, "seed": seed, "steps": steps, "sensitive": not quick, "quick": quick}
     with (
         progress() as show,
         Workers(targets, timeout=timeout, device=device, pythons=pythons, progress=show) as workers,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph, build
-from archspec.importers import caffe_model, keras_model, onnx_model, torch_model
+from archspec.importers import caffe_model, keras_model, onnx_model, pt2_model, torch_model
 from archspec.importers.folding import folded, snake_case
 from archspec.importers.layers import (
     Captured,
@@ -85,6 +85,8 @@ def import_model(
             captured = caffe_model.capture(parsed, input_shape)
         elif parsed["kind"] == onnx_model.KIND:
             captured = onnx_model.capture(parsed, input_shape, folder)
+        elif parsed["kind"] == pt2_model.KIND:
+            captured = pt2_model.capture(parsed, input_shape)
         else:
             captured = torch_model.capture(parsed, input_shape or (3, 224, 224), folder)
     return _imported(captured, source, parsed, name)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from archspec.importers.layers import Array
 
 Json = dict[str, Any]
-KINDS = ("keras", "keras.applications")
+KINDS = ("keras", "keras.applications", "keras.file")
 WORKER = "keras_import.py"
 MOST_JSON = 64 * 2**20  # bytes of a configuration
 MOST_LAYERS = 20_000
@@ -734,9 +734,9 @@ def _each(value: Any, channels: int) -> list[float]:
 
 
 def capture(source: Json, input_shape: Shape | None, folder: Path) -> Captured:
-    """Return a model of keras.applications, or of a file; add what rebuilds it to `source`."""
+    """Return a model of keras.applications, of a saved file, or of a file.py; add what rebuilds it to `source`."""
     versions = ""
-    if source["kind"] == "keras.applications":
+    if source["kind"] != "keras":
         found = process.ask(
             WORKER,
             {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec import analysis
 from archspec.files import temporary_folder
-from archspec.importers import Imported, caffe_model, keras_model, onnx_model, process, torch_model
+from archspec.importers import Imported, caffe_model, keras_model, onnx_model, process, pt2_model, torch_model
 from archspec.language.names import class_name
 from archspec.language.ops.base import positions_of
 from archspec.targets import TARGETS, model_source
@@ -54,8 +54,9 @@ def bound(what: str) -> float:
 
 
 def is_possible(imported: Imported) -> bool:
-    """Return whether there is something to compare with: Caffe is not run, and its prototxt has no weights."""
-    return bool(imported.source["kind"] != caffe_model.KIND)
+    """Return whether there is something to compare with: Caffe is not run, and pickles are not read."""
+    kind = imported.source["kind"]
+    return bool(kind != caffe_model.KIND and (imported.weights or kind != pt2_model.KIND))
 
 
 def prove(imported: Imported, *, batch: int = 2) -> Proof:
@@ -79,7 +80,11 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
         if imported.source["kind"] == onnx_model.KIND:
             return _beside_onnxruntime(imported, request, folder)
         origins = {name: [origin.key, list(origin.shape)] for name, origin in imported.origins.items()}
-        request |= {"job": "prove", "source": dict(imported.source), "origins": origins}
+        source = dict(imported.source)
+        if source["kind"] == pt2_model.KIND:
+            _save(imported.weights, folder / "given.safetensors")
+            source["weights"] = str(folder / "given.safetensors")
+        request |= {"job": "prove", "source": source, "origins": origins}
         found = process.ask(torch_model.WORKER, request, folder)
     macs, rates = found["macs"], found.get("rates", ([], []))
     return Proof(found["differences"], tuple(reversed(macs)), analysis.totals(graph).macs, (rates[0], rates[1]))
@@ -92,7 +97,7 @@ def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> 
 
     weights = folder / "given.safetensors"
     if imported.weights:
-        save_file({key: np.ascontiguousarray(value) for key, value in imported.weights.items()}, weights)
+        _save(imported.weights, weights)
     there = process.ask(
         keras_model.WORKER,
         {
@@ -155,6 +160,13 @@ def _beside_onnxruntime(imported: Imported, request: dict[str, Any], folder: Pat
     here = process.ask(torch_model.WORKER, run, folder)
     apart = _apart(np.load(arrays)["evaluation/y"], np.load(folder / "there.npy"))
     return Proof({RUNTIME: apart}, (here["macs"],), analysis.totals(imported.graph).macs)
+
+
+def _save(weights: Mapping[str, Array], path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    save_file({key: np.ascontiguousarray(value) for key, value in weights.items()}, path)
 
 
 class _Arrays(dict[str, Any]):

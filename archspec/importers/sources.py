@@ -8,9 +8,9 @@ from typing import Any
 
 from archspec.importers.layers import ImportFailedError
 
-FILES = {".keras": "keras", ".h5": "keras", ".json": "keras", ".onnx": "onnx", ".prototxt": "caffe"}
+FILES = {".keras": "keras", ".h5": "keras", ".json": "keras", ".onnx": "onnx", ".prototxt": "caffe", ".pt2": "pt2"}
 _NAMED = re.compile(r"(torchvision|timm|keras\.applications):(\w[\w.]*)")
-_FUNCTION = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
+_FUNCTION = re.compile(r"(keras:)?(.+\.py):([A-Za-z_]\w*)")
 
 
 def is_source(text: str) -> bool:
@@ -32,12 +32,13 @@ def parse_source(text: str) -> dict[str, Any]:
     if found := _NAMED.fullmatch(text):
         return {"kind": found[1], "name": found[2]}
     if found := _FUNCTION.fullmatch(text):
-        return {"kind": "file", "path": str(_existing(found[1])), "name": found[2]}
+        framework = "keras.file" if found[1] else "file"
+        return {"kind": framework, "path": str(_existing(found[2])), "name": found[3]}
     if kind := FILES.get(Path(text).suffix):
         return {"kind": kind, "path": str(_existing(text)), "name": Path(text).stem}
     raise ImportFailedError(
         f"{text!r} is no source of a model: write torchvision:NAME, timm:NAME, keras.applications:NAME, FILE.py:NAME, "
-        f"or a file that ends in {', '.join(FILES)}"
+        f"keras:FILE.py:NAME, or a file that ends in {', '.join(FILES)}"
     )
 
 

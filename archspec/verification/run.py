@@ -74,7 +74,7 @@ def verify(
             skipped["training-mode"] = "no layer depends on the batch"
         wanted = [check for check in wanted if check not in skipped]
         if data.needs_statistics:
-            _measure_statistics(runs)
+            measure_statistics(runs)
         # Written once and before the workers ask: the order of the random draws is part of the evidence.
         if "gradients" in wanted:
             _ = data.directions
@@ -135,7 +135,7 @@ def verify(
         )
 
 
-def _measure_statistics(runs: dict[str, TargetRun]) -> None:
+def measure_statistics(runs: dict[str, TargetRun]) -> None:
     """Have the first target that can measure what the norms read, for their running statistics."""
     for target, run in runs.items():
         if target_of(target).trains:

@@ -20,6 +20,7 @@ from archspec.verification.tensors import distance
 if TYPE_CHECKING:
     from archspec.verification.checks.base import Arrays
 
+EPSILONS = (1e-3, 1e-5, 1.001e-5, 1e-6, 1e-7, 1e-8, 1e-12)  # Keras', PyTorch's, keras.applications', ...
 MAX_LAYERS = 100  # in a network of more, only removals are tried
 
 
@@ -109,6 +110,26 @@ def _alterations(graph: Graph) -> Iterator[tuple[list[Node], str, Graph | None]]
                     break
             if first:
                 yield nodes, f"{field} {_text(value)} -> {_text(first[0])}", first[1]
+
+
+def alterations_of(node: Node) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield attributes that a mistake, or another framework's convention, would give a layer: in words, and as fields.
+
+    Of a number also its halves and multiples, what it is to 1, and the epsilons of frameworks.
+    """
+    op: Any = node.op
+    for field in type(op).model_fields:
+        value = getattr(op, field)
+        value = op.explicit_padding(node.input_shapes[0]) if value == "same" else value
+        if field in Op.model_fields or field == "init" or value is None:
+            continue
+        candidates = list(_candidates(op, field, value))
+        if isinstance(value, float):
+            sizes = range(2, 10)
+            candidates += [1 - value, *EPSILONS, *(value * n for n in sizes), *(value / n for n in sizes)]
+        for candidate in dict.fromkeys(candidates):
+            if candidate != value:
+                yield f"{field} {_text(value)} -> {_text(candidate)}", {field: candidate}
 
 
 def _is_idle(node: Node, field: str) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import protocol
+
 os.environ["KERAS_BACKEND"] = "torch"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -23,10 +25,17 @@ class SourceError(Exception):
 
 
 def make(source: dict[str, Any], input_shape: Sequence[int] | None) -> Any:
-    """Return a model of keras.applications."""
+    """Return a model of keras.applications, of a file, or of a user's own class or function, which is run."""
     import keras
 
     name = source["name"]
+    if source["kind"] == "keras.file":
+        return _of_file(source)
+    if source["kind"] == "keras":
+        model = _from_config(json.loads(json.dumps(source["config"]).replace('"float32"', '"float64"')))
+        if not model.built and input_shape:
+            model.build((None, *_last(input_shape)))
+        return model
     functions = [n for n, value in vars(keras.applications).items() if n[0].isupper() and callable(value)]
     if name not in functions:
         raise SourceError(f"keras.applications has no model {name!r}", functions)
@@ -35,6 +44,21 @@ def make(source: dict[str, Any], input_shape: Sequence[int] | None) -> Any:
         channels, height, width = input_shape
         arguments["input_shape"] = (height, width, channels)
     return getattr(keras.applications, name)(weights=source.get("weights"), **arguments)
+
+
+def _of_file(source: dict[str, Any]) -> Any:
+    """Return the model that a class or function of a file makes, or that is there by that name."""
+    import keras
+
+    path, name = Path(source["path"]).resolve(), source["name"]
+    module = protocol.user_module(path)
+    if not hasattr(module, name):
+        raise SourceError(f"{path.name} has no {name!r}", [n for n in vars(module) if n[0] != "_"])
+    made = getattr(module, name)
+    made = made if isinstance(made, keras.Model) else made(**source.get("arguments", {}))
+    if not isinstance(made, keras.Model):
+        raise SourceError(f"{name} of {path.name} is no keras.Model and does not return one")
+    return made
 
 
 def capture(request: dict[str, Any]) -> dict[str, Any]:
@@ -58,18 +82,12 @@ def reference(request: dict[str, Any]) -> dict[str, Any]:
     import torch
     from safetensors.numpy import load_file
 
-    _exact()
+    exact()
     torch.manual_seed(0)
     keras.utils.set_random_seed(0)
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    source = request["source"]
-    if source["kind"] == "keras.applications":
-        model = make({**source, "weights": None}, request["input_shape"])
-    else:
-        model = _from_config(json.loads(json.dumps(source["config"]).replace('"float32"', '"float64"')))
-        if not model.built:
-            model.build((None, *_last(request["input_shape"])))
+    model = make({**request["source"], "weights": None}, request["input_shape"])
     given = load_file(request["weights"]) if request.get("weights") else {}
     random = np.random.default_rng(0)
     for key, variable in _weights(model):
@@ -120,7 +138,7 @@ def _from_config(config: dict[str, Any]) -> Any:
 NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
 
 
-def _exact() -> None:
+def exact() -> None:
     """Keep float64: Keras' rules of promotion make float32 of it, and PyTorch's hardsigmoid has a float32 in it."""
     import torch
     from keras.src.backend.common import dtypes
@@ -170,6 +188,4 @@ def _last(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    import protocol
-
     protocol.answer_once({"capture": capture, "reference": reference})

@@ -2,6 +2,7 @@
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -64,6 +65,18 @@ def answer_once(jobs: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> 
         else:
             answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:300]}
     Path(request["output"]).write_text(json.dumps(answer))
+
+
+def user_module(path: Path) -> Any:
+    """Run a user's file, and return its module; what lies beside it can be imported."""
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 class Program:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import protocol
+
 # Modules that are one layer, with the attributes that describe them.
 LAYERS = {
     "MultiheadAttention": ("num_heads", "batch_first"),
@@ -48,14 +50,10 @@ def make(source: dict[str, Any]) -> Any:
         if name not in names:
             raise SourceError(f"timm has no model {name!r}", names)
         return timm.create_model(name, pretrained=bool(source.get("weights")), **arguments)
+    if kind == "pt2":
+        return _program(source)
     path = Path(source["path"]).resolve()
-    sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    module = protocol.user_module(path)
     if not hasattr(module, name):
         raise SourceError(f"{path.name} has no {name!r}", [n for n in vars(module) if n[0] != "_"])
     made = getattr(module, name)
@@ -63,6 +61,68 @@ def make(source: dict[str, Any]) -> Any:
     if not isinstance(made, torch.nn.Module):
         raise SourceError(f"{name} of {path.name} is no torch.nn.Module and does not return one")
     return made
+
+
+def _program(source: dict[str, Any]) -> Any:
+    """Return a module that runs the captured graph of a file of torch.export, with the weights of a file."""
+    import torch
+    from safetensors.torch import load_file
+    from torch.nn import functional
+
+    captured, weights = source["captured"], load_file(source["weights"])
+    trained = {n["state"] for n in captured["nodes"] if n["kind"] == "placeholder" and n["state"]}
+
+    class Program(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            state = dict(self.named_parameters()) | dict(self.named_buffers())
+            values: dict[str, Any] = {}
+
+            def read(value: Any) -> Any:
+                if isinstance(value, dict):
+                    return values[value["ref"]]
+                if isinstance(value, list):
+                    return [read(one) for one in value]
+                return getattr(torch, value[6:]) if isinstance(value, str) and value.startswith("torch.") else value
+
+            for node in captured["nodes"]:
+                name, kind = node["name"], node["kind"]
+                if kind == "placeholder":
+                    values[name] = state.get(node["state"]) if node["state"] else x
+                elif kind == "output":
+                    return read(node["args"][0][0])
+                else:
+                    args, kwargs = read(node["args"]), {key: read(value) for key, value in node["kwargs"].items()}
+                    values[name] = self.call(node["target"], args, kwargs)
+            return None
+
+        def call(self, target: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+            library, _, rest = target.partition(".")
+            if target == "getitem":
+                return args[0][args[1]]
+            if library != "aten":
+                raise SourceError(f"{target} is no operator of PyTorch's own")
+            if rest.startswith("dropout"):
+                return functional.dropout(args[0], args[1], self.training)
+            if rest.startswith("batch_norm"):
+                args = [*args[:5], self.training, *args[6:]]
+            if rest.startswith("hardsigmoid"):
+                return functional.hardsigmoid(args[0])
+            name, _, overload = rest.partition(".")
+            return getattr(getattr(torch.ops.aten, name), overload or "default")(*args, **kwargs)
+
+    model = Program()
+    for name, tensor in weights.items():
+        owner: Any = model
+        *path, last = name.split(".")
+        for part in path:
+            if part not in dict(owner.named_children()):
+                owner.add_module(part, torch.nn.Module())
+            owner = getattr(owner, part)
+        if last in ("running_mean", "running_var") or name not in trained:
+            owner.register_buffer(last, tensor)
+        else:
+            owner.register_parameter(last, torch.nn.Parameter(tensor))
+    return model
 
 
 def _mark_random(model: Any) -> None:
@@ -191,7 +251,7 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
         for model in (original, generated):
             model.train(mode == "training")
             x = images.clone().requires_grad_()
-            with _still(model) as drawn:
+            with still(model) as drawn:
                 y = model(x)
             rates.append(drawn)
             y = y[0] if isinstance(y, tuple) else getattr(y, "logits", y)
@@ -248,7 +308,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         if missing := [n for n in model.state_dict() if n not in weights and "num_batches" not in n]:
             raise SourceError(f"no weight for {missing[0]}")
         model.load_state_dict(weights, strict=False)
-        with _still(model) as drawn:
+        with still(model) as drawn:
             y = model(images)
         rates = drawn or rates
         if request.get("gradients", True):
@@ -304,7 +364,7 @@ def _enlarge(model: Any) -> None:
 
 
 @contextmanager
-def _still(model: Any) -> Iterator[list[float]]:
+def still(model: Any) -> Iterator[list[float]]:
     """Replace dropouts by the identity; the list has their rates, in the order of their calls in training.
 
     And hardsigmoid by its definition.
@@ -352,6 +412,4 @@ def _apart(a: Any, b: Any, least: float = 0.0) -> float:
 
 
 if __name__ == "__main__":
-    import protocol
-
     protocol.answer_once({"capture": capture, "prove": prove, "run": run})
