@@ -25,8 +25,8 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="torchvision:NAME, timm:NAME, keras.applications:NAME, a model's file (.keras, .h5, .json, "
-            ".onnx, .prototxt), or FILE.py:NAME, a class or function; FILE.py is run.",
+            help="torchvision:NAME, timm:NAME, keras.applications:NAME, a model's file (.pt2, .keras, .h5, "
+            ".json, .onnx, .prototxt), or FILE.py:NAME, keras:FILE.py:NAME, a class or function; FILE.py is run.",
             metavar="SOURCE",
         ),
     ],

@@ -84,6 +84,7 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
         if source["kind"] == pt2_model.KIND:
             _save(imported.weights, folder / "given.safetensors")
             source["weights"] = str(folder / "given.safetensors")
+            request["batch"] = source["captured"]["batch"]
         request |= {"job": "prove", "source": source, "origins": origins}
         found = process.ask(torch_model.WORKER, request, folder)
     macs, rates = found["macs"], found.get("rates", ([], []))

@@ -91,6 +91,7 @@ def _read(archive: zipfile.ZipFile, name: str) -> tuple[dict[str, Any], dict[str
         "classes": classes,
         "parameters": sum(prod(sizes[key]) for key in trained),
         "input_shape": sizes[inputs[0]][1:],
+        "batch": sizes[inputs[0]][0],  # of which views in the graph may be
         "versions": {"torch": str(program.get("torch_version", "of an unknown version"))},
     }
     return captured, weights, pickled

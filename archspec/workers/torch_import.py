@@ -283,8 +283,8 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
         flops = []
         for model in (original.float().eval().to("meta"), blank):
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                model(torch.zeros(1, *request["input_shape"]))
-            flops.append(counter.get_total_flops())
+                model(torch.zeros(request["batch"], *request["input_shape"]))
+            flops.append(counter.get_total_flops() // request["batch"])
     return {"differences": found, "macs": [count // 2 for count in flops], "versions": {"torch": torch.__version__}}
 
 
