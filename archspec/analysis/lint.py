@@ -30,7 +30,7 @@ def lints(graph: Graph) -> list[Diagnostic]:
     A row of a block is warned about once, at its first instance.
     """
     rows: dict[tuple[Loc, str], list[Finding]] = {}
-    for lint in (_windows, _relus, _dropouts, _softmax, _unused):
+    for lint in (_windows, _relus, _dropouts, _softmax, _opaque, _unused):
         for finding in lint(graph):
             rows.setdefault((finding.row.loc if finding.row else finding.node.loc, finding.code), []).append(finding)
     warnings = []
@@ -126,6 +126,13 @@ def _softmax(graph: Graph) -> Iterator[Finding]:
         loss = graph.spec.training.loss
         message = f"{loss} expects logits: this would be a second softmax"
         yield Finding(node, "softmax-before-loss", message, "op")
+
+
+def _opaque(graph: Graph) -> Iterator[Finding]:
+    """A layer that is not computed."""
+    for node in graph.nodes:
+        if node.op.is_opaque:  # type: ignore[union-attr]
+            yield Finding(node, "opaque-layer", "its operations are not counted, and no target computes it", "op")
 
 
 def _unused(graph: Graph) -> Iterator[Finding]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archspec.cli.console import progress, usage_error, write_output
+from archspec.cli.images import print_top5, read_data
 from archspec.cli.sources import import_errors
 from archspec.cli.weights import read_weights
 
@@ -22,21 +23,23 @@ SHOWN = 8  # layers of other names, problems, alterations
 def verify_ports(
     graphs: list[Graph],
     sources: Sequence[str],
-    weights: Path | None,
+    files: Mapping[str, Path | None],
     timeout: float,
     format: str,
-    output: Path | None,
     options: dict[str, Any],
 ) -> int:
-    """Compare models with a spec, and print how; return the exit status."""
+    """Compare models with a spec, and print how; return the exit status. `files` are weights, data and output."""
     from archspec.verification import WorkerError, Workers
     from archspec.verification.ports import REFERENCE, compare_ports, worker_of
 
     if len(graphs) != 1:
         usage_error("--against takes exactly one spec")
+    output = files["output"]
     if format == "html" or (output and output.suffix != ".json"):
         usage_error("--against writes a table or JSON")
     (graph,) = graphs
+    if data := files["data"]:
+        options["inputs"], images = read_data(graph, data, None)
     with (
         import_errors(", ".join(sources)),
         progress() as show,
@@ -44,7 +47,7 @@ def verify_ports(
     ):
         for source in sources:
             worker_of(source)
-        if weights:
+        if weights := files["weights"]:
             options["weights"] = read_weights(graph, weights, w)
         try:
             evidence = compare_ports(graph, sources, w, **options)
@@ -54,6 +57,8 @@ def verify_ports(
         write_output(json.dumps(as_data(evidence), indent=2) + "\n", output)
     if format != "json":
         print_ports(evidence)
+        if data:
+            print_top5(images, evidence.outputs)
     return 0 if evidence.agrees else 1
 
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 import archspec
 from archspec.cli.console import print_diagnostics, progress, usage_error
+from archspec.cli.distributed import check_distributed
 from archspec.cli.evidence import check_certificates, output_evidence, write_certificate
+from archspec.cli.images import print_top5, read_data
 from archspec.cli.options import GENERATED, Out, Output, Specs, one_of
 from archspec.cli.ports import verify_ports
 from archspec.cli.specs import load_or_exit
 from archspec.cli.weights import read_weights
 from archspec.language.source import SpecError
 from archspec.targets import INSTALL, TRAINED, VARIANTS
-
-if TYPE_CHECKING:
-    from archspec.graph import Graph
 
 app = typer.Typer(add_completion=False)
 
@@ -48,13 +46,25 @@ def verify(
     quick: Annotated[
         bool, typer.Option("--quick", help="Compare structure, outputs and gradients in float64 only.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, help="Batch size.")] = 2,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Batch size (default: 2, or 16 images of --data).", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of weights and inputs.")] = 0,
     weights: Annotated[
         Path | None,
         typer.Option(
             help="Weights for outputs and gradients: .safetensors, .pt, .npz or Keras' (default: random ones).",
             metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Images for outputs and gradients (default: noise); print what the targets say they are.",
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
             show_default=False,
         ),
     ] = None,
@@ -89,23 +99,24 @@ def verify(
     except ModuleNotFoundError as error:
         usage_error(f"verify needs {error.name}: {INSTALL.format(extra='all')}")
     if against:
-        options = {"batch": batch, "seed": seed, "sensitive": not quick, "generated": out}
-        raise typer.Exit(verify_ports(load_or_exit(specs), against, weights, timeout, format, output, options))
+        options = {"batch": batch or 2, "seed": seed, "sensitive": not quick, "generated": out}
+        files = {"weights": weights, "data": data, "output": output}
+        raise typer.Exit(verify_ports(load_or_exit(specs), against, files, timeout, format, options))
     targets = list(target or TRAINED)
     if len(set(targets)) < max(2, len(targets)):
         usage_error("verify compares two or more different targets: repeat --target")
     pythons = dict(_interpreter(word, targets) for word in python or [])
     graphs = load_or_exit(specs)
     if distributed:
-        raise typer.Exit(_check_distributed(graphs, targets, distributed, timeout))
+        raise typer.Exit(check_distributed(graphs, targets, distributed, timeout))
     if output and len(graphs) > 1:
         usage_error("--output takes exactly one spec")
-    if weights and len(graphs) > 1:
-        usage_error("--weights takes exactly one spec")
+    if (weights or data) and len(graphs) > 1:
+        usage_error(f"--{'weights' if weights else 'data'} takes exactly one spec")
     if certify and quick:
         usage_error("--certify needs all checks: leave out --quick")
     status = 0
-    options = {"batch": batch, "seed": seed, "steps": steps, "sensitive": not quick, "quick": quick}
+    options = {"batch": batch or 2, "seed": seed, "steps": steps, "sensitive": not quick, "quick": quick}
     with (
         progress() as show,
         Workers(targets, timeout=timeout, device=device, pythons=pythons, progress=show) as workers,
@@ -114,6 +125,8 @@ def verify(
             try:
                 if weights:
                     options["weights"] = read_weights(graph, weights, workers)
+                if data:
+                    options["inputs"], images = read_data(graph, data, batch)
                 evidence = archspec.verify(graph, workers=workers, generated=out, **options)
             except SpecError as error:
                 status = max(status, print_diagnostics(error.diagnostics))
@@ -121,6 +134,8 @@ def verify(
             except (MemoryError, OSError) as error:
                 usage_error(str(error))
             output_evidence(evidence, format, output)
+            if data:
+                print_top5(images, evidence.outputs)
             if certify and evidence.agrees:
                 write_certificate(evidence, out)
             if any(failure.missing for failure in evidence.failures):
@@ -134,27 +149,3 @@ def _interpreter(word: str, targets: list[str]) -> tuple[str, str]:
     if not equals or target not in targets:
         usage_error(f"--python must be TARGET=PATH, for one of {', '.join(targets)}, not {word!r}")
     return target, path
-
-
-def _check_distributed(graphs: list[Graph], targets: list[str], processes: int, timeout: float) -> int:
-    """Compare multi-process training with single-process training; return the exit status."""
-    from archspec.verification import WorkerError, Workers
-    from archspec.verification.multiprocess import SUPPORTED, compare_multiprocess
-
-    if unsupported := [name for name in targets if name not in SUPPORTED]:
-        usage_error(f"--distributed supports {', '.join(SUPPORTED)}, not {unsupported[0]}")
-    status = 0
-    with progress() as show, Workers(targets, timeout=timeout, progress=show) as workers:
-        for graph in graphs:
-            try:
-                for result in compare_multiprocess(graph, workers, processes, timeout):
-                    print(f"{graph.name}: {result}")
-                    status = max(status, 0 if result.agrees else 1)
-            except SpecError as error:
-                status = max(status, print_diagnostics(error.diagnostics))
-            except ValueError as error:
-                usage_error(str(error))
-            except WorkerError as error:
-                print(f"archspec: {graph.name}: {error}", file=sys.stderr)
-                status = max(status, 2 if error.missing else 1)
-    return status

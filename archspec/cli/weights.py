@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from archspec.cli.console import usage_error
+from archspec.cli.console import print_diagnostics, usage_error
 from archspec.cli.specs import load_one
+from archspec.language.source import SpecError
+from archspec.targets import require_code
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
@@ -35,6 +37,10 @@ def weights(
     if weight_files.suffix_of(output) not in weight_files.WRITTEN:
         usage_error(f"{output} must end in {', '.join(weight_files.WRITTEN)}")
     graph = load_one(spec)
+    try:
+        require_code(graph)
+    except SpecError as error:
+        raise typer.Exit(print_diagnostics(error.diagnostics)) from None
     with Workers(("torch", "keras")) as workers:
         found = read_weights(graph, source, workers)
         try:

@@ -103,12 +103,21 @@ def model_parallel(graph: Graph) -> dict[str, str]:
     return {f"{TORCH.folder}/{name}": with_header(name, render.formatted({name: text}, MODULES)[name], graph.source)}
 
 
+def require_code(graph: Graph) -> None:
+    """Raise SpecError for a network with a layer that no target computes."""
+    for node in graph.nodes:
+        if node.op.is_opaque:  # type: ignore[union-attr]
+            message = f"{node.name}: an opaque layer is counted, not computed: no target has code for it"
+            raise SpecError([graph.source.error("unsupported-by-target", message, (*node.loc, "op"))])
+
+
 def _model(graph: Graph, target: Target) -> str:
     return _render_model(graph, target, "model.py.jinja")
 
 
 def _render_model(graph: Graph, target: Target, template: str, **context: object) -> str:
     """Return a model's source in which no variable hides a name that the file uses, and no parameter is unused."""
+    require_code(graph)
     taken: frozenset[str] = frozenset()
     unused: frozenset[tuple[str, str]] = frozenset()
     while True:

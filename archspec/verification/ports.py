@@ -17,7 +17,7 @@ from archspec.importers import keras_model, process
 from archspec.importers.layers import ImportFailedError
 from archspec.importers.sources import parse_source
 from archspec.language.names import class_name
-from archspec.targets import TARGETS, model_source
+from archspec.targets import TARGETS, model_source, require_code
 from archspec.verification.checks import CHECKS
 from archspec.verification.checks.base import TargetRun
 from archspec.verification.checks.gradients import training_floor
@@ -133,6 +133,7 @@ class PortEvidence:
     ports: tuple[Port, ...]
     between: Mapping[tuple[str, str], float]  # of two models, the relative difference of their outputs
     sensitivity: tuple[Sensitivity, ...]
+    outputs: Mapping[str, Array] = field(repr=False)  # in evaluation mode: the spec's as its target, and the models'
     seconds: float
 
     @property
@@ -172,6 +173,7 @@ def compare_ports(
     import numpy as np
 
     started = time.monotonic()
+    require_code(graph)
     with temporary_folder() as workdir:
         data = Inputs(graph, workdir, batch=batch, seed=seed, steps=2, inputs=inputs, weights=weights)
         program = Files(graph, REFERENCE, data, generated)
@@ -208,7 +210,8 @@ def compare_ports(
         workers.progress(REFERENCE, "done")
     both = [(a, b) for a, b in pairwise(ports) if a.arrays and b.arrays]
     between = {(a.source, b.source): _apart(a.arrays["y"], b.arrays["y"]) for a, b in both}
-    return PortEvidence(graph, ports, between, tuple(found), time.monotonic() - started)
+    scores = {REFERENCE: outputs[graph.output.name]} | {p.source: p.arrays["y"] for p in ports if p.arrays}
+    return PortEvidence(graph, ports, between, tuple(found), scores, time.monotonic() - started)
 
 
 def _port(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph
-from archspec.targets import files, target_of
+from archspec.targets import files, require_code, target_of
 from archspec.verification import canonical_weights
 from archspec.verification.checks import CHECKS, Context, TargetRun
 from archspec.verification.checks.forward import Result as ForwardResult
@@ -54,7 +54,8 @@ def verify(
     memory.
     """
     started = time.monotonic()
-    check_memory(graph, batch, len(workers.targets))
+    require_code(graph)
+    check_memory(graph, batch if inputs is None else len(inputs), len(workers.targets))
     workers.start()
     with temporary_folder() as workdir:
         data = Inputs(graph, workdir, batch=batch, seed=seed, steps=steps, inputs=inputs, weights=weights)
@@ -197,8 +198,8 @@ class Files:
 
 def _outputs(graph: Graph, results: dict[str, ForwardResult]) -> dict[str, Any]:
     name = graph.output.name
-    singles = {target: result.outputs.get("float32", {}) for target, result in results.items()}
-    return {target: outputs[name] for target, outputs in singles.items() if name in outputs}
+    found = {t: result.outputs.get("float32") or result.outputs.get("float64", {}) for t, result in results.items()}
+    return {target: outputs[name] for target, outputs in found.items() if name in outputs}
 
 
 def _peak_bytes(results: dict[str, dict[str, TrainingRun]]) -> dict[str, int]:

@@ -105,6 +105,7 @@ OTHERS = [
     ("{name: c, op: conv2d, out_channels: 2, kernel_size: 1}\n{name: t, op: tanh}\n{name: b, op: relu}", "", []),
     ("{name: a, op: relu}\n{name: s, op: add, from: [a, input]}\n{name: b, op: relu}", "", []),
     ("{name: a, op: relu}\n{name: s, op: add, from: [a, a]}\n{name: b, op: relu}", "", ["relu-after-relu: b: has no effect: s is never negative"]),
+    ("{name: o, op: opaque, kind: Roll, shape: [3]}", "", ["opaque-layer: o: its operations are not counted, and no target computes it"]),
     (FLAT + "{name: drop, op: dropout}", "", ["dropout-after-output: drop: drops the network's own outputs: no layer after it has parameters"]),
     ("{name: drop, op: dropout}\n" + FLAT, "", []),
     (FLAT + "{name: prob, op: softmax}", "", []),

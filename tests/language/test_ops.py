@@ -96,6 +96,7 @@ ROWS = [
     ((3, 5, 4), "{op: pad_channels, before: 2, after: 1}", (6, 5, 4), None, 0),
     ((3, 5, 4), "{op: zero_pad2d, padding: {top: 1, left: 3}}", (3, 6, 7), None, 0),
     ((3, 5, 4), "{op: zero_pad2d, padding: [1, 2]}", (3, 7, 8), None, 0),
+    ((3, 5, 4), "{op: opaque, kind: Any, shape: [7, 9]}", (7, 9), None, 0),
     ((7, 5, 4), "{op: split, sizes: [2, 5], index: 1}", (5, 5, 4), None, 0),
     # torch.nn.MaxPool2d(3, 2, 1, dilation=2): (9 + 2 - 5) // 2 + 1 and (8 + 2 - 5) // 2 + 1
     ((2, 9, 8), "{op: max_pool2d, kernel_size: 3, stride: 2, padding: 1, dilation: 2}", (2, 4, 3), None, 0),
@@ -313,7 +314,8 @@ def statements(text: str) -> str:
     return ast.dump(tree)
 
 
-FIELDS = [(op, field) for op, model in OPS.items() for field in model.model_fields if field not in Op.model_fields]
+COMPUTED = {name: op for name, op in OPS.items() if not op.is_opaque}
+FIELDS = [(op, name) for op, model in COMPUTED.items() for name in model.model_fields if name not in Op.model_fields]
 
 
 # The NumPy target initializes no parameters, and reads these attributes from the shapes of the weights.
@@ -377,27 +379,31 @@ def test_every_attribute_changes_the_code_of_every_target(op: str, field: str, t
 def test_every_attribute_has_another_value() -> None:
     """OTHERS has every op and every attribute."""
     assert {op: set(others) for op, others in OTHERS.items()} == {
-        op: {field for o, field in FIELDS if o == op} for op in OPS
+        op: {field for o, field in FIELDS if o == op} for op in COMPUTED
     }
 
 
 def test_every_op_has_its_files() -> None:
-    """An op has language/ops/NAME.py, templates/ops/NAME.jinja and specs/ops/NAME.yaml, and its class is CamelCase."""
+    """An op has language/ops/NAME.py, templates/ops/NAME.jinja and specs/ops/NAME.yaml, and its class is CamelCase.
+
+    An opaque one has no code, so it has neither a template nor a spec to verify.
+    """
     modules = {p.stem for p in (ROOT / "archspec" / "language" / "ops").glob("*.py")} - {"__init__", "base", "input"}
     inserted = {  # by model parallelism, not ops of the language
         model.model_fields["op"].annotation.__args__[0] for model in (Gather, ShardedLocalResponseNorm)
     }
 
     assert set(OPS) == modules
-    assert set(OPS) | inserted == {p.stem for p in (ROOT / "templates" / "ops").glob("*.jinja")}
-    assert set(OPS) == {p.stem for p in OP_SPECS}
+    assert set(OPS) - set(COMPUTED) == {"opaque"}
+    assert set(COMPUTED) | inserted == {p.stem for p in (ROOT / "templates" / "ops").glob("*.jinja")}
+    assert set(COMPUTED) == {p.stem for p in OP_SPECS}
     assert {name: model.__name__ for name, model in OPS.items()} == {
         name: "".join(word.capitalize() for word in name.split("_")) for name in OPS
     }
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", COMPUTED)
 def test_every_target_implements_every_op(op: str, target: str) -> None:
     """An op's template has a macro for each target, and no macros that the model templates do not call."""
     text = (ROOT / "templates" / "ops" / f"{op}.jinja").read_text()

@@ -337,4 +337,8 @@ def test_every_op_is_tested_here() -> None:
     """A new op is compared with another definition of it in this file."""
     text = Path(__file__).read_text()
     tested = {op for op in OPS if f"op: {op}" in text} | {"max_pool2d", "avg_pool2d"}
-    assert set(OPS) - tested == {"dropout", "stochastic_depth"}  # the identity in evaluation mode
+    assert set(OPS) - tested == {
+        "dropout",
+        "stochastic_depth",
+        "opaque",
+    }  # the identity in evaluation mode; not computed

@@ -36,6 +36,7 @@ _NAMES = (
     "mish",
     "mul",
     "multihead_attention",
+    "opaque",
     "pad_channels",
     "position_embedding",
     "relu",

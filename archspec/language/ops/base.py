@@ -37,7 +37,14 @@ KINDS = {
 }
 
 # The warnings that a layer may `allow`: see archspec/analysis/lint.py.
-Lint = Literal["dropout-after-output", "relu-after-relu", "softmax-before-loss", "uncovered-rows", "unused-layer"]
+Lint = Literal[
+    "dropout-after-output",
+    "opaque-layer",
+    "relu-after-relu",
+    "softmax-before-loss",
+    "uncovered-rows",
+    "unused-layer",
+]
 
 # Large enough for any network; small enough that the product of a few is still a readable number.
 Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -45,7 +52,7 @@ Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 # The smallest epsilon is the square root of the smallest normal float32, so that it does not vanish there.
 Epsilon = Annotated[float, Field(ge=1e-19, le=1.0)]
 
-Role = Literal["kernel", "bias", "scale", "shift", "embedding", "running_mean", "running_var"]
+Role = Literal["kernel", "bias", "scale", "shift", "embedding", "unknown", "running_mean", "running_var"]
 BUFFERS = ("running_mean", "running_var")
 
 
@@ -122,6 +129,7 @@ class Op(BaseModel, ABC):
     probabilities: ClassVar[bool] = False  # the output is between 0 and 1
     normalizes: ClassVar[bool] = False  # subtracts a mean and divides by a deviation of its input
     acts_in_training: ClassVar[tuple[str, ...]] = ()  # attributes that change nothing in evaluation
+    is_opaque: ClassVar[bool] = False  # counted, not computed: no target has code for it
     depends_on_batch: ClassVar[bool] = False  # in training, a sample's output depends on the others of its batch
 
     def output_shape(self, *shapes: Shape) -> Shape:
