@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+from archspec.importers.attention import SelfAttention, find_attention, references
 from archspec.importers.layers import (
     Layer,
     LayerList,
@@ -64,6 +65,8 @@ class Importer:
         self._states: dict[str, str] = {}  # parameters and buffers, and what is only another shape of them
         self._splits: dict[str, tuple[Value, Node]] = {}
         self._reshaped: dict[str, tuple[Value, Shape]] = {}  # channels in groups, on the way to a shuffle
+        found, self._against = find_attention(self._nodes)
+        self._attention = {name: attention for attention in found for name in attention.nodes}
         self.layers = LayerList()
         self.output: Value | None = None
 
@@ -79,6 +82,8 @@ class Importer:
                 (first, *_) = node["args"][0]
                 self.output = self._values.get(first["ref"])
             elif node["kind"] == "call_function":
+                if node["target"].startswith("aten._assert"):
+                    continue
                 total += 1
                 path = self._whole(node)
                 if path and path == inside:
@@ -87,6 +92,8 @@ class Importer:
                     if path:
                         inside = path
                         self._module(path, node)
+                    elif node["name"] in self._attention:
+                        self._part(node, self._attention[node["name"]])
                     else:
                         self._call(node)
                 except NotSupportedError as error:
@@ -204,6 +211,23 @@ class Importer:
         for n in inside:
             self._values[n["name"]] = value
 
+    def _part(self, node: Node, attention: SelfAttention) -> None:
+        """Read attention that is written out as one layer, at its last operator."""
+        if node is not attention.out_proj:
+            return
+        value = self._value(attention.in_proj["args"][0])
+        if value.axes != "NLD":
+            raise NotSupportedError(f"attention of axes {value.axes}")
+        d = self._shape(value)[1]
+        weights: dict[str, tuple[str, Shape]] = {}
+        for name, linear, rows in (("in_proj_", attention.in_proj, 3 * d), ("out_proj.", attention.out_proj, d)):
+            for i, param, shape in ((1, "weight", (rows, d)), (2, "bias", (rows,))):
+                if state := self._state(self._argument(linear, i, param, None)):
+                    weights[f"{name}{param}"] = (state, shape)
+        fields = {"num_heads": attention.num_heads, **({} if "out_proj.bias" in weights else {"bias": False})}
+        path = _path(attention.core)
+        self._add(node, "multihead_attention", fields, [value], self._shape(value), weights, path=path)
+
     # --- operators ---
 
     def _call(self, node: Node) -> None:
@@ -217,7 +241,7 @@ class Importer:
         elif target in ACTIVATIONS:
             self._each(node, ACTIVATIONS[target], {})
         else:
-            raise NotSupportedError("")
+            raise NotSupportedError(self._against.get(node["name"], ""))
 
     def _alias(self, node: Node) -> None:
         source = node["args"][0]["ref"]
@@ -244,13 +268,22 @@ class Importer:
         padding = self._argument(node, 4, "padding", [0, 0])
         dilation = self._argument(node, 5, "dilation", [1, 1])
         groups = self._argument(node, 6, "groups", 1)
-        if weight is None or padding == "same":
-            raise NotSupportedError("a kernel that is no parameter, or padding='same'")
+        if weight is None:
+            raise NotSupportedError("a kernel that is no parameter")
         shape = self._by_name[node["args"][1]["ref"]]["shape"]
+        if isinstance(padding, str):  # PyTorch adds the odd row and column at the end
+            added = [d * (k - 1) * (padding == "same") for d, k in zip(_two(dilation), shape[2:], strict=True)]
+            padding = written_sides(added[0] // 2, -(-added[0] // 2), added[1] // 2, -(-added[1] // 2))
+        else:
+            padding = square(_two(padding))
         fields: dict[str, Any] = {"out_channels": shape[0], "kernel_size": square(shape[2:])}
-        for name, given, usual in (("stride", stride, 1), ("padding", padding, 0), ("dilation", dilation, 1)):
-            if square(_two(given)) != usual:
-                fields[name] = square(_two(given))
+        for name, given, usual in (
+            ("stride", square(_two(stride)), 1),
+            ("padding", padding, 0),
+            ("dilation", square(_two(dilation)), 1),
+        ):
+            if given != usual:
+                fields[name] = given
         if groups != 1:
             fields["groups"] = groups
         weights = {"weight": (weight, tuple(shape))}
@@ -466,9 +499,15 @@ class Importer:
         if node["args"][1] in (3, 3.0) and node["kwargs"].get("alpha", 1) == 1:
             self._values[node["name"]] = replace(self._value(node["args"][0]), step="x + 3")
             return
+        if _is_number(node["args"][1], 0):  # sum() begins with it
+            self._alias(node)
+            return
         self._combine(node, "add")
 
     def _op_mul(self, node: Node) -> None:
+        if _is_number(node["args"][1], 1):
+            self._alias(node)
+            return
         self._combine(node, "mul")
 
     def _combine(self, node: Node, op: str) -> None:
@@ -590,9 +629,7 @@ class Importer:
             sizes = [given] * (channels // given) + ([channels % given] if channels % given else [])
         else:
             sizes = list(given)
-        fields = {"sections": len(sizes)} if len(set(sizes)) == 1 else {"sizes": sizes}
-        out = (shape[0], sizes[index]) if len(shape) == 2 else (sizes[index], *shape[1:])
-        self._add(node, "split", {**fields, "index": index}, [value], out, axes=value.axes)
+        self._taken(node, value, sizes, index)
 
     # --- axes ---
 
@@ -696,10 +733,30 @@ class Importer:
 
     def _op_slice(self, node: Node) -> None:
         value = self._value(node["args"][0])
-        if node["shape"] is not None and tuple(node["shape"][1:]) == self._shape(value):
+        if tuple(node["shape"][1:]) == self._shape(value):
             self._values[node["name"]] = value
             return
-        raise NotSupportedError("a slice")
+        dim = self._argument(node, 1, "dim", 0) % len(value.axes)
+        start, step = self._argument(node, 2, "start", None) or 0, self._argument(node, 4, "step", 1)
+        size = self._by_name[node["args"][0]["ref"]]["shape"][dim]
+        start += size if start < 0 else 0
+        if step != 1 or value.axes[dim] not in "CDFL":
+            raise NotSupportedError(f"a slice of axis {value.axes[dim]}")
+        taken = node["shape"][dim]
+        sizes = [n for n in (start, taken, size - start - taken) if n]
+        if value.axes[dim] == "L":  # tokens: as features, between two transpositions
+            value = self._transposed(node, value)
+            part = self._taken(node, value, sizes, int(start > 0))
+            self._values[node["name"]] = self._transposed(node, part)
+        else:
+            self._taken(node, value, sizes, int(start > 0))
+
+    def _taken(self, node: Node, value: Value, sizes: list[int], index: int) -> Value:
+        """Append a split along channels or features; return the part at `index`."""
+        shape = self._shape(value)
+        fields = {"sections": len(sizes)} if len(set(sizes)) == 1 else {"sizes": sizes}
+        out = (shape[0], sizes[index]) if len(shape) == 2 else (sizes[index], *shape[1:])
+        return self._add(node, "split", {**fields, "index": index}, [value], out, axes=value.axes)
 
     def _op_upsample_nearest2d(self, node: Node) -> None:
         self._upsample(node, {})
@@ -717,26 +774,18 @@ class Importer:
         self._add(node, "upsample", {"scale_factor": factors, **fields}, [value], tuple(after))
 
 
-def _refs(node: Node) -> Iterator[str]:
-    def search(value: Any) -> Iterator[str]:
-        if isinstance(value, dict):
-            if set(value) == {"ref"}:
-                yield value["ref"]
-            else:
-                for item in value.values():
-                    yield from search(item)
-        elif isinstance(value, list):
-            for item in value:
-                yield from search(item)
-
-    yield from search(node["args"])
-    yield from search(node["kwargs"])
+def _refs(node: Node) -> list[str]:
+    return references((node["args"], node["kwargs"]))
 
 
 def _short(target: str) -> str:
     """Return `conv2d` of `aten.conv2d.default`, `add` of `aten.add_.Tensor`."""
     name = target.split(".")[1] if target.startswith("aten.") else target.rpartition(".")[2]
     return name.rstrip("_") if not name.startswith("__") else name
+
+
+def _is_number(argument: Any, number: int) -> bool:
+    return isinstance(argument, int | float) and argument == number
 
 
 def _path(node: Node) -> str:

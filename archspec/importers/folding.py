@@ -239,6 +239,8 @@ class _Writer:
                 reads(inner),
                 # what no attribute of a block can be, such as {top: 1}
                 *(f"{k}: {v}" for k, v in (inner.layer.fields.items() if inner.layer else ()) if isinstance(v, dict)),
+                # attributes of which an op has one or the other, such as sections and sizes
+                *((k for k in inner.layer.fields if _default(inner.layer.op, k) is None) if inner.layer else ()),
             )
             for inner in item.items
         )
