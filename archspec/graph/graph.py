@@ -64,7 +64,7 @@ class Node:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one sample, without bias adds: of weights with inputs, and in attention."""
-        if not self.params or isinstance(self.op, Input):
+        if isinstance(self.op, Input):
             return 0
         counts = self.op.counts(*self.input_shapes)
         return counts.get("mac", 0) + counts.get("matmul", 0)

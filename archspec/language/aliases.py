@@ -45,9 +45,13 @@ _OPS = {
     **dict.fromkeys(("patchmerging", "pixelunshuffle"), "write `op: space_to_depth`, whose order is another"),
     **dict.fromkeys(("crop", "cropping2d"), "write `op: center_crop`, which reads two layers"),
     **dict.fromkeys(("attention", "selfattention", "mha", "msa"), "write `op: multihead_attention`"),
+    **dict.fromkeys(
+        ("scaleddotproductattention", "sdpa", "crossattention"), "write `op: dot_product_attention`, of three layers"
+    ),
     **dict.fromkeys(("clstoken", "cls"), "write `op: class_token`"),
     **dict.fromkeys(("posembed", "posembedding", "positionalembedding"), "write `op: position_embedding`"),
     **dict.fromkeys(("patchify", "patches", "sequence"), "write `op: tokens`"),
+    **dict.fromkeys(("unflatten", "untokenize"), "write `op: maps`"),
     **dict.fromkeys(("permute", "swapaxes"), "write `op: transpose`, of tokens"),
     **dict.fromkeys(("globalaveragepooling1d", "gap1d"), "write `op: mean`"),
     "hsigmoid": "write `op: hardsigmoid`",

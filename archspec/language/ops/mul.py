@@ -7,9 +7,10 @@ from archspec.language.ops.base import Counts, Op, SavedTensors, Shape, ShapeErr
 
 
 class Mul(Op):
-    """y = a b ..., elementwise. Inputs of one shape, but feature maps (C, 1, 1) hold for every place.
+    """y = a b ..., elementwise. Inputs of one shape, but (C, 1, 1) is for every place and (1, H, W) for every channel.
 
-    (C, H, W) and (C, 1, 1) to (C, H, W), as squeeze-and-excitation needs (Hu et al. 2018); nothing else is broadcast.
+    (C, H, W) and (C, 1, 1) to (C, H, W), as squeeze-and-excitation needs (Hu et al. 2018), and (C, H, W) and (1, H, W)
+    to (C, H, W), a gate for each place (Woo et al. 2018). The first input has all channels; nothing else is broadcast.
     """
 
     channelwise: ClassVar[bool] = True
@@ -20,9 +21,15 @@ class Mul(Op):
     op: Literal["mul"]
 
     def output_shape(self, *shapes: Shape) -> Shape:
-        largest = max(shapes, key=prod)
-        if any(shape not in (largest, (largest[0], 1, 1)) for shape in shapes):
-            raise ShapeError("shapes", "needs inputs of equal shape, or of one value a channel, (C, 1, 1)", "from")
+        if len({len(shape) for shape in shapes}) == 1 and len(shapes[0]) == 3:
+            channels, (height, width) = shapes[0][0], max((shape[1:] for shape in shapes), key=prod)
+            largest: Shape = (channels, height, width)
+            allowed = {largest, (channels, 1, 1), (1, height, width)}
+        else:
+            largest, allowed = shapes[0], {shapes[0]}
+        if not allowed >= set(shapes):
+            forms = "of one value a channel, (C, 1, 1), or a place, (1, H, W)"
+            raise ShapeError("shapes", f"needs inputs of equal shape, or {forms}", "from")
         return largest
 
     def counts(self, *shapes: Shape) -> Counts:
