@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from archspec.importers.attention import SelfAttention, find_attention, references
+from archspec.importers.attention import MOVES, PARTS, Heads, SelfAttention, find_attention, references
 from archspec.importers.layers import (
     Layer,
     LayerList,
@@ -18,9 +18,11 @@ from archspec.importers.layers import (
     Unsupported,
     UnsupportedModelError,
     leading_to,
+    output_shape,
     square,
 )
-from archspec.language.ops.base import written_sides
+from archspec.importers.views import Axis, View, whole
+from archspec.language.ops.base import ShapeError, written_sides
 
 Node = dict[str, Any]
 
@@ -64,15 +66,18 @@ class Importer:
         self._values: dict[str, Value] = {}
         self._states: dict[str, str] = {}  # parameters and buffers, and what is only another shape of them
         self._splits: dict[str, tuple[Value, Node]] = {}
-        self._reshaped: dict[str, tuple[Value, Shape]] = {}  # channels in groups, on the way to a shuffle
-        found, self._against = find_attention(self._nodes)
-        self._attention = {name: attention for attention in found for name in attention.nodes}
+        self._attention = find_attention(self._nodes)
+        self._inner = {name: core for core, heads in self._attention.heads.items() for name in heads.nodes}
+        self._roots: dict[str, Value] = {}  # attention's outputs, of which the graph has views
+        self._branches: dict[str, list[Value]] = {}  # tensors of an axis of branches, after the batch
+        self._pending: dict[str, str] = {}  # views that are no layer's output yet, and why not
         self.layers = LayerList()
         self.output: Value | None = None
 
     def run(self) -> list[Layer]:
         """Return the layers in their order; raise UnsupportedModelError with all operators that no op is."""
         unsupported: list[Unsupported] = []
+        deferred: dict[str, list[Unsupported]] = {}  # operators of attention that is written out, by its last
         total = 0
         inside: str | None = None
         for node in self._nodes:
@@ -92,14 +97,20 @@ class Importer:
                     if path:
                         inside = path
                         self._module(path, node)
-                    elif node["name"] in self._attention:
-                        self._part(node, self._attention[node["name"]])
+                    elif attention := self._attention.whole.get(node["name"]):
+                        self._self_attention(node, attention)
+                    elif heads := self._attention.heads.get(node["name"]):
+                        self._heads(node, heads)
+                        deferred.pop(node["name"], None)
                     else:
                         self._call(node)
                 except NotSupportedError as error:
-                    unsupported.append(Unsupported(_short(node["target"]), _path(node), node["line"], str(error)))
+                    found = Unsupported(_short(node["target"]), _path(node), node["line"], str(error))
+                    core = self._inner.get(node["name"])
+                    (deferred.setdefault(core, []) if core else unsupported).append(found)
                 except UnknownInputError:
                     continue
+        unsupported += [found for rest in deferred.values() for found in rest]
         if unsupported:
             raise UnsupportedModelError(unsupported, total)
         if self.output is None or self.output.layer is None:
@@ -119,11 +130,17 @@ class Importer:
         name = argument["ref"] if isinstance(argument, dict) and "ref" in argument else ""
         if name in self._values:
             value = self._values[name]
+            if value.step == "x + 3" and not step:
+                return self._add(
+                    self._by_name[name], "rescaling", {"offset": 3.0}, [value], self._shape(value), axes=value.axes
+                )
             if value.step != step:
                 raise NotSupportedError(f"reads {value.step}" if value.step else "arithmetic with a number")
             if any(value.pad) and not padded:
                 raise NotSupportedError("reads a map padded with minus infinity")
             return value
+        if name in self._pending:
+            raise NotSupportedError(self._pending[name])
         if name in self._states:
             raise NotSupportedError(f"{self._states[name]} is used as an activation")
         raise UnknownInputError
@@ -147,7 +164,7 @@ class Importer:
         fields: dict[str, Any],
         reads: list[Value],
         shape: Shape,
-        weights: Mapping[str, tuple[str, Shape]] | None = None,
+        weights: Mapping[str, tuple[Any, ...]] | None = None,
         axes: str | None = None,
         path: str | None = None,
     ) -> Value:
@@ -211,7 +228,7 @@ class Importer:
         for n in inside:
             self._values[n["name"]] = value
 
-    def _part(self, node: Node, attention: SelfAttention) -> None:
+    def _self_attention(self, node: Node, attention: SelfAttention) -> None:
         """Read attention that is written out as one layer, at its last operator."""
         if node is not attention.out_proj:
             return
@@ -228,6 +245,147 @@ class Importer:
         path = _path(attention.core)
         self._add(node, "multihead_attention", fields, [value], self._shape(value), weights, path=path)
 
+    def _heads(self, node: Node, heads: Heads) -> None:
+        """Read attention of queries, keys and values that are parts of any layers' outputs."""
+        parts = [self._tokens_of(node, view, heads.num_heads) for view in (heads.q, heads.k, heads.v)]
+        shape = (self._shape(parts[0])[0], self._shape(parts[2])[1])
+        fields = {"num_heads": heads.num_heads}
+        path = f"{_path(node)}.heads".removeprefix(".")
+        value = self._add(node, "dot_product_attention", fields, parts, shape, path=path)
+        del self._values[node["name"]]
+        self._roots[node["name"]] = value
+        self._pending[node["name"]] = "heads of attention as an axis"
+
+    def _tokens_of(self, node: Node, view: View, heads: int) -> Value:
+        """Return the queries, keys or values of all heads as tokens: the heads side by side, in their order."""
+        value = self._root(view)
+        shape = self._shape(value)
+        channels = shape[-1] if len(shape) < 3 else shape[0]
+        feature, *places = (i for letter in ("CD", "H", "W", "L") for i, a in enumerate(value.axes) if a in letter)
+        size = view.shape[-1]
+        leading = [axis for axes in view.axes[:-2] for axis in axes if axis.of]
+        step = leading[0].stride if leading else size
+        expected = (
+            [Axis(feature, step, heads)] if heads > 1 else [],
+            [Axis(place, 1, self._size(value, place)) for place in places if self._size(value, place) > 1],
+            [Axis(feature, 1, size)] if size > 1 else [],
+        )
+        if (leading, *map(list, view.axes[-2:])) != expected or any(view.start[place] for place in places):
+            raise NotSupportedError("attention of other axes than tokens and features")
+        start = view.start[feature]
+        if step == size:
+            value = self._block(node, value, start, heads * size, channels)
+        else:  # of each head, q, k and v are side by side
+            blocks = [self._block(node, value, start + i * step, size, channels) for i in range(heads)]
+            first = self._shape(blocks[0])
+            joined = (first[0], heads * size) if len(first) == 2 else (heads * size, *first[1:])
+            value = self._add(node, "concat", {}, blocks, joined, axes=value.axes)
+        if len(self._shape(value)) == 3:
+            _, height, width = self._shape(value)
+            value = self._add(node, "tokens", {}, [value], (height * width, heads * size))
+        elif value.axes == "NDL":
+            value = replace(value, axes="NLD")
+        return value
+
+    def _root(self, view: View) -> Value:
+        """Return the value of a view's source."""
+        if view.source in self._branches and view.source not in self._roots:
+            branches = self._branches[view.source]
+            channels, *places = self._shape(branches[0])
+            made = self._add(self._by_name[view.source], "concat", {}, branches, (len(branches) * channels, *places))
+            del self._values[view.source]
+            self._roots[view.source] = made
+        if view.source in self._roots:
+            return self._roots[view.source]
+        return self._value({"ref": view.source})
+
+    def _size(self, value: Value, axis: int) -> int:
+        """Return the size of an axis of a tensor."""
+        canonical = {3: "CHW", 2: "LD", 1: "F"}[len(self._shape(value))]
+        return self._shape(value)[canonical.index(value.axes[axis])]
+
+    def _block(self, node: Node, value: Value, start: int, size: int, channels: int) -> Value:
+        """Return `size` channels or features from `start` on."""
+        if size == channels:
+            return value
+        if size and channels % size == 0 and start % size == 0:
+            return self._taken(node, value, [size] * (channels // size), start // size)
+        return self._taken(node, value, [n for n in (start, size, channels - start - size) if n], int(start > 0))
+
+    def _view(self, node: Node, error: Exception) -> None:
+        """Read a node as a view of a layer's output; if it is none that a layer gives, what reads it may know more."""
+        view = self._attention.views.get(node["name"])
+        if not view and _short(node["target"]) in PARTS and node["args"][0]["ref"] in self._attention.views:
+            return
+        if not view and _short(node["target"]) not in PARTS:
+            raise error
+        if view and view.source in self._states:
+            self._view_of_state(node, view)
+            return
+        root = self._root(view) if view else self._value(node["args"][0])
+        if not view or view.factor != 1 or "P" in root.axes or root.step or any(root.pad):
+            if view:
+                raise error
+            return
+        value = self._resolved(node, view, root)
+        if value:
+            self._values[node["name"]] = value
+        else:
+            self._pending[node["name"]] = str(error) or f"{tuple(node['shape'])} of axes {root.axes}"
+
+    def _view_of_state(self, node: Node, view: View) -> None:
+        """Read a parameter that was taken apart and put together again."""
+        state = self._states[view.source]
+        if view.axes == whole(view.source, node["shape"]).axes and not any(view.start) and view.factor == 1:
+            self._states[node["name"]] = state
+        else:
+            self._pending[node["name"]] = f"{state} is used as an activation"
+
+    def _resolved(self, node: Node, view: View, root: Value) -> Value | None:
+        """Return a view of a layer's output as the output of that layer, or of a split, tokens or maps after it."""
+        letters = root.axes
+        shape = self._shape(root)
+        feature = next(i for i, letter in enumerate(letters) if letter in "CDF")
+        channels = shape[-1] if len(shape) < 3 else shape[0]
+        if any(start for i, start in enumerate(view.start) if i != feature):
+            return None
+        flat = [axis for axes in view.axes for axis in axes if axis.of == feature]
+        names = ["".join(letters[axis.of] for axis in axes) for axes in view.axes]
+        if letters == "NCHW" and names == ["N", "CC", "H", "W"] and flat[0].size * flat[1].size == channels:
+            inner, groups = flat
+            if (inner.stride, groups.stride) == (1, inner.size):
+                return self._add(node, "channel_shuffle", {"groups": groups.size}, [root], shape)
+        if len(flat) != 1 or flat[0].stride != 1:
+            return None
+        complete = all(
+            axis.stride == 1 and (axis.of in (0, feature) or axis.size == self._size(root, axis.of))
+            for axes in view.axes
+            for axis in axes
+        )
+        start, size = view.start[feature], flat[0].size
+        if complete and sorted(names) == sorted(letters):
+            return replace(self._block(node, root, start, size, channels), axes="".join(names))
+        if complete and names in (["N", "HW", "C"], ["N", "C", "HW"]):
+            block = self._block(node, root, start, size, channels)
+            made = self._add(node, "tokens", {}, [block], (prod(shape[1:]), size))
+            return made if names[2] == "C" else replace(made, axes="NDL")
+        places = [axes for axes in view.axes if axes and letters[axes[0].of] == "L"]
+        if len(shape) == 2 and len(places) == 2 and len(view.axes) == 4 and all(len(axes) == 1 for axes in view.axes):
+            (rows,), (columns,) = places
+            if (rows.stride, columns.stride) != (columns.size, 1) or rows.size * columns.size != shape[0]:
+                return None
+            block = self._block(node, root, start, size, channels)
+            made = self._add(
+                node,
+                "maps",
+                {"height": rows.size},
+                [replace(block, axes="NLD")],
+                (size, rows.size, columns.size),
+            )
+            axes = "".join({"L": "H", "D": "C"}.get(name, name) for name in names)
+            return replace(made, axes=axes.replace("HH", "HW") if "HH" in axes else axes[:-1] + "W")
+        return None
+
     # --- operators ---
 
     def _call(self, node: Node) -> None:
@@ -236,19 +394,24 @@ class Importer:
             self._alias(node)
             return
         handler: Callable[[Node], None] | None = getattr(self, f"_op_{target}", None)
-        if handler:
-            handler(node)
+        if handler or target in MOVES or node["name"] in self._attention.views:
+            try:
+                if not handler:
+                    raise NotSupportedError("")
+                handler(node)
+            except (NotSupportedError, UnknownInputError) as error:
+                self._view(node, error)
         elif target in ACTIVATIONS:
             self._each(node, ACTIVATIONS[target], {})
         else:
-            raise NotSupportedError(self._against.get(node["name"], ""))
+            raise NotSupportedError(self._attention.against.get(node["name"], ""))
 
     def _alias(self, node: Node) -> None:
         source = node["args"][0]["ref"]
         if state := self._states.get(source):
             self._states[node["name"]] = state
-        elif source in self._reshaped:
-            self._reshaped[node["name"]] = self._reshaped[source]
+        elif source in self._pending:
+            self._pending[node["name"]] = self._pending[source]
         else:
             self._values[node["name"]] = self._value(node["args"][0])
 
@@ -346,7 +509,8 @@ class Importer:
         return made
 
     def _op_batch_norm(self, node: Node) -> None:
-        value = self._plain(self._value(node["args"][0]))
+        given = self._value(node["args"][0])
+        value = self._as_maps(node, given)
         names = ("weight", "bias", "running_mean", "running_var")
         found = {name: self._state(argument) for name, argument in zip(names, node["args"][1:5], strict=True)}
         if not found["running_mean"] or bool(found["weight"]) != bool(found["bias"]) or value.axes != "NCHW":
@@ -360,7 +524,25 @@ class Importer:
             fields["affine"] = False
         channels = (self._shape(value)[0],)
         weights = {name: (state, channels) for name, state in found.items() if state}
-        self._add(node, "batch_norm2d", fields, [value], self._shape(value), weights)
+        made = self._add(node, "batch_norm2d", fields, [value], self._shape(value), weights)
+        if given.axes == "NF":
+            self._add(node, "flatten", {}, [made], channels)
+        elif given.axes == "NDL":
+            tokens = self._add(node, "tokens", {}, [made], self._shape(given))
+            self._values[node["name"]] = replace(tokens, axes="NDL")
+
+    def _as_maps(self, node: Node, value: Value) -> Value:
+        """Return a vector that was maps of one place, or tokens whose features come first, as feature maps."""
+        layer = value.layer
+        before = layer.reads[0] if layer and layer.reads else None
+        if value.axes == "NDL":
+            length, features = self._shape(value)
+            if before and before.shape == (features, 1, length):  # they were maps of one row
+                return Value(before, "NCHW")
+            return self._add(node, "maps", {"height": 1}, [value], (features, 1, length))
+        if value.axes == "NF" and before and before.shape == (*self._shape(value), 1, 1):
+            return Value(before, "NCHW")
+        return self._plain(value)
 
     def _op_layer_norm(self, node: Node) -> None:
         value = self._value(node["args"][0])
@@ -422,6 +604,22 @@ class Importer:
                 fields[name] = given
         self._add(node, op, fields, [value], tuple(node["shape"][1:]))
 
+    def _op_avg_pool1d(self, node: Node) -> None:
+        """Read means of consecutive tokens: of maps of one row."""
+        value = self._value(node["args"][0])
+        (size,), (stride,) = node["args"][1], self._argument(node, 2, "stride", None) or node["args"][1]
+        if value.axes == "NCP":
+            channels, *places = self._shape(value)
+            value = replace(self._add(node, "tokens", {}, [value], (prod(places), channels)), axes="NDL")
+        if value.axes != "NDL" or len(node["args"]) > 3 or node["kwargs"]:
+            raise NotSupportedError(f"a pool of axes {value.axes}, or with padding")
+        features = self._shape(value)[1]
+        row = self._as_maps(node, value)
+        fields = {"kernel_size": square([1, size]), **({"stride": square([1, stride])} if stride != size else {})}
+        count = node["shape"][2]
+        pooled = self._add(node, "avg_pool2d", fields, [row], (features, 1, count))
+        self._values[node["name"]] = replace(self._add(node, "tokens", {}, [pooled], (count, features)), axes="NDL")
+
     def _op_adaptive_avg_pool2d(self, node: Node) -> None:
         value = self._plain(self._value(node["args"][0]))
         fields = {"output_size": square(_two(node["args"][1]))}
@@ -432,12 +630,13 @@ class Importer:
         rank = len(value.axes)
         axes = "".join(sorted(value.axes[dim % rank] for dim in node["args"][1]))
         keep = self._argument(node, 2, "keepdim", False)
-        if axes == "HW" and value.axes == "NCHW":
-            channels = self._shape(value)[0]
-            pooled = self._add(node, "adaptive_avg_pool2d", {"output_size": 1}, [value], (channels, 1, 1))
+        if axes in ("HW", "P") and len(self._shape(value)) == 3 and not (keep and "P" in axes):
+            channels, kept = self._shape(value)[0], value.axes
+            fields = {"output_size": 1}
+            pooled = self._add(node, "adaptive_avg_pool2d", fields, [value], (channels, 1, 1), axes=kept)
             if not keep:
-                self._add(node, "flatten", {}, [pooled], (channels,))
-        elif axes == "L" and value.axes == "NLD" and not keep:
+                self._add(node, "flatten", {}, [replace(pooled, axes="NCHW")], (channels,))
+        elif axes == "L" and not keep:
             self._add(node, "mean", {}, [value], self._shape(value)[1:])
         else:
             raise NotSupportedError(f"a mean over {axes} of axes {value.axes}")
@@ -470,10 +669,36 @@ class Importer:
             self._each(node, "relu6", {})
 
     def _op_div(self, node: Node) -> None:
-        value = self._value(node["args"][0], step="relu6(x + 3)")
-        if node["args"][1] != 6:
-            raise NotSupportedError("arithmetic with a number")
-        self._add(node, "hardsigmoid", {}, [value], self._shape(value), axes=value.axes)
+        number = node["args"][1]
+        if not isinstance(number, int | float) or not number or node["kwargs"]:
+            raise NotSupportedError("a division by no number")
+        source = node["args"][0]
+        known = self._values.get(source["ref"]) if isinstance(source, dict) else None
+        if known and known.step == "relu6(x + 3)":
+            value = self._value(source, step=known.step)
+            if number != 6:
+                raise NotSupportedError(f"relu6(x + 3) / {number}")
+            self._add(node, "hardsigmoid", {}, [value], self._shape(value), axes=value.axes)
+        else:
+            self._each(node, "rescaling", {"scale": 1 / number})
+
+    def _op_sub(self, node: Node) -> None:
+        a, b = node["args"][:2]
+        if node["kwargs"].get("alpha", 1) != 1:
+            raise NotSupportedError("a difference with a factor")
+        if isinstance(b, int | float):
+            self._each(node, "rescaling", {"offset": -float(b)})
+            return
+        if not isinstance(a, dict) or self._state(a) or self._state(b):
+            raise NotSupportedError("a difference with a number or a parameter")
+        self._value(a)
+        value = self._value(b)
+        negative = self._add(node, "rescaling", {"scale": -1.0}, [value], self._shape(value), axes=value.axes)
+        del self._values[node["name"]]
+        self._sum(node, "add", self._value(a), negative)
+
+    def _op_neg(self, node: Node) -> None:
+        self._each(node, "rescaling", {"scale": -1.0})
 
     def _op_channel_shuffle(self, node: Node) -> None:
         self._each(node, "channel_shuffle", {"groups": node["args"][1]})
@@ -488,7 +713,85 @@ class Importer:
         alpha = self._argument(node, 1, "alpha", 1.0)
         self._each(node, "elu", {} if alpha == 1 else {"alpha": alpha})
 
+    # --- branches ---
+
+    def _branches_of(self, argument: Any) -> list[Value] | None:
+        """Return the branches of a tensor (N, branches, C, H, W): those stacked, or blocks of channels."""
+        name = argument["ref"] if isinstance(argument, dict) else ""
+        view = self._attention.views.get(name)
+        if name in self._branches and (not view or view.source == name):
+            return self._branches[name]
+        rest = view and [axes for axes in view.axes[1:] if axes]
+        if not view or not rest or len(rest) < 2 or any(len(axes) != 1 or axes[0].of != 1 for axes in rest[:2]):
+            return None
+        (count,), (channels,) = rest[:2]
+        places = [axes[0].of for axes in rest[2:] if len(axes) == 1]
+        if count.stride != channels.size or channels.stride != 1 or places != [2, 3][: len(places)]:
+            return None
+        if view.source in self._branches:
+            return self._branches[view.source] if len(self._branches[view.source]) == count.size else None
+        root = self._root(view)
+        total = self._shape(root)
+        sizes = [channels.size, *(axes[0].size for axes in rest[2:])]
+        if root.axes != "NCHW" or prod(sizes) * count.size != prod(total) or any(view.start):
+            return None
+        node = self._by_name[name]
+        return [self._block(node, root, i * channels.size, channels.size, total[0]) for i in range(count.size)]
+
+    def _op_stack(self, node: Node) -> None:
+        values = [self._plain(self._value(argument)) for argument in node["args"][0]]
+        if self._argument(node, 1, "dim", 0) != 1 or any(value.axes != "NCHW" for value in values):
+            raise NotSupportedError("a stack of other tensors than feature maps, or along another axis than 1")
+        self._branches[node["name"]] = values
+        self._pending[node["name"]] = "feature maps that are stacked"
+
+    def _op_sum(self, node: Node) -> None:
+        branches = self._branches_of(node["args"][0])
+        if not branches or node["args"][1] != [1] or self._argument(node, 2, "keepdim", False):
+            raise NotSupportedError("a sum of other values than of stacked feature maps")
+        self._add(node, "add", {}, branches, self._shape(branches[0]))
+
+    def _weighted(self, node: Node) -> bool:
+        """Read a product of branches with a factor for each; return whether it is one."""
+        pair = [self._branches_of(argument) for argument in node["args"][:2]]
+        if not pair[0] or not pair[1] or len(pair[0]) != len(pair[1]) or len(node["shape"]) != 5:
+            return False
+        values = []
+        for a, b in zip(*pair, strict=True):
+            self._sum(node, "mul", a, b)
+            values.append(self._values.pop(node["name"]))
+        self._branches[node["name"]] = values
+        self._pending[node["name"]] = "feature maps that are stacked"
+        return True
+
+    def _between_branches(self, node: Node) -> bool:
+        """Read a softmax over the branches, of each channel, as one of features; return whether it is one."""
+        view = self._attention.views.get(node["args"][0]["ref"])
+        branches = self._branches_of(node["args"][0]) if view else None
+        if not view or not branches or self._shape(branches[0])[1:] != (1, 1):
+            return False
+        dim, channels = node["args"][1] % len(view.axes), self._shape(branches[0])[0]
+        if len(view.axes[dim]) != 1 or view.axes[dim][0].stride != channels:
+            return False
+        columns = []
+        for branch in branches:
+            token = self._add(node, "tokens", {}, [branch], (1, channels))
+            columns.append(self._add(node, "transpose", {}, [token], (channels, 1)))
+        sides = self._add(node, "concat", {}, columns, (channels, len(columns)))
+        weights = self._add(node, "softmax", {}, [sides], (channels, len(columns)))
+        found = []
+        for i in range(len(columns)):
+            column = self._block(node, weights, i, 1, len(columns))
+            token = self._add(node, "transpose", {}, [column], (1, channels))
+            found.append(self._add(node, "maps", {"height": 1}, [token], (channels, 1, 1)))
+        del self._values[node["name"]]
+        self._branches[node["name"]] = found
+        self._pending[node["name"]] = "a softmax over branches"
+        return True
+
     def _op_softmax(self, node: Node) -> None:
+        if node["args"][0]["ref"] in self._pending and self._between_branches(node):
+            return
         value = self._value(node["args"][0])
         dim = node["args"][1] % len(value.axes)
         if value.axes[dim] not in "CDF":
@@ -502,13 +805,19 @@ class Importer:
         if _is_number(node["args"][1], 0):  # sum() begins with it
             self._alias(node)
             return
+        if isinstance(node["args"][1], int | float) and node["kwargs"].get("alpha", 1) == 1:
+            self._each(node, "rescaling", {"offset": float(node["args"][1])})
+            return
         self._combine(node, "add")
 
     def _op_mul(self, node: Node) -> None:
         if _is_number(node["args"][1], 1):
             self._alias(node)
             return
-        self._combine(node, "mul")
+        if isinstance(node["args"][1], int | float):
+            self._each(node, "rescaling", {"scale": float(node["args"][1])})
+        elif not self._weighted(node):
+            self._combine(node, "mul")
 
     def _combine(self, node: Node, op: str) -> None:
         states = [self._state(argument) for argument in node["args"][:2]]
@@ -518,15 +827,21 @@ class Importer:
             self._with_parameter(node, op, states)
             return
         a, b = (self._value(argument) for argument in node["args"][:2])
+        self._sum(node, op, a, b)
+
+    def _sum(self, node: Node, op: str, a: Value, b: Value) -> None:
+        """Append a sum or a product of two values."""
         if {a.axes, b.axes} == {"NLD", "NDL"}:
             a, b = (self._transposed(node, v) if v.axes == "NDL" else v for v in (a, b))
         if a.axes != b.axes:
             raise NotSupportedError(f"axes {a.axes} and {b.axes}")
-        shapes = [self._shape(a), self._shape(b)]
-        largest = max(shapes, key=prod)
-        if any(s != largest and (op == "add" or s != (largest[0], 1, 1)) for s in shapes):
-            raise NotSupportedError(f"shapes {shapes[0]} and {shapes[1]}")
-        self._add(node, op, {}, [a, b], largest, axes=a.axes)
+        values = sorted((a, b), key=lambda value: -self._shape(value)[0]) if op == "mul" else [a, b]
+        shapes = [self._shape(value) for value in values]
+        try:
+            shape = output_shape(op, {}, shapes)
+        except ShapeError:
+            raise NotSupportedError(f"shapes {shapes[0]} and {shapes[1]}") from None
+        self._add(node, op, {}, values, shape, axes=a.axes)
 
     def _with_parameter(self, node: Node, op: str, states: list[str | None]) -> None:
         i = 0 if states[0] else 1
@@ -537,14 +852,32 @@ class Importer:
         size = self._by_name[node["args"][i]["ref"]]["shape"]
         if op == "add" and value.axes == "NLD" and size == [1, *shape]:
             self._named(node, state, "position_embedding", value, shape, {"weight": (state, (1, *shape))})
+        elif op == "add" and value.axes in ("NCHW", "NHWC") and size == [1, *self._sizes(value)[1:]]:
+            self._places(node, state, value, size)
         elif op == "mul" and prod(size) == (shape[-1] if len(shape) < 3 else shape[0]):
             channels = prod(size)
             self._named(node, state, "layer_scale", value, shape, {"weight": (state, (channels,))})
         else:
             raise NotSupportedError(f"{op} of a parameter of {size}")
 
+    def _sizes(self, value: Value) -> list[int]:
+        """Return the sizes of a tensor's axes, 0 for the batch."""
+        canonical = {3: "CHW", 2: "LD", 1: "F"}[len(self._shape(value))]
+        return [self._shape(value)[canonical.index(a)] if a != "N" else 0 for a in value.axes]
+
+    def _places(self, node: Node, state: str, value: Value, size: list[int]) -> None:
+        """Add a position embedding to feature maps: as tokens, which then are maps again."""
+        channels, height, width = self._shape(value)
+        tokens = self._add(node, "tokens", {}, [value], (height * width, channels))
+        order = tuple(value.axes.index(axis) for axis in "NHWC")
+        origin = (state, (1, height * width, channels), tuple(size), order)
+        self._named(node, state, "position_embedding", tokens, (height * width, channels), {"weight": origin})
+        made = self._values[node["name"]]
+        maps = {"height": height}
+        self._values[node["name"]] = replace(self._add(node, "maps", maps, [made], self._shape(value)), axes=value.axes)
+
     def _named(
-        self, node: Node, state: str, op: str, value: Value, shape: Shape, weights: Mapping[str, tuple[str, Shape]]
+        self, node: Node, state: str, op: str, value: Value, shape: Shape, weights: Mapping[str, tuple[Any, ...]]
     ) -> None:
         """Append a layer with the name of the parameter that it is."""
         self._add(node, op, {}, [value], shape, weights, value.axes, state)
@@ -568,6 +901,12 @@ class Importer:
             self._values[node["name"]] = values[0]
             return
         dim = self._argument(node, 1, "dim", 0) % len(values[0].axes)
+        if all(value.axes == "NLD" for value in values) and dim == 1:  # tokens: as features, between two transpositions
+            exchanged = [self._transposed(node, value) for value in values]
+            shapes = [self._shape(value) for value in exchanged]
+            joined = self._add(node, "concat", {}, exchanged, (shapes[0][0], sum(shape[1] for shape in shapes)))
+            self._values[node["name"]] = self._transposed(node, joined)
+            return
         if len({value.axes for value in values}) > 1 or values[0].axes[dim] not in "CDF":
             raise NotSupportedError(f"a concatenation along axis {values[0].axes[dim]}")
         shapes = [self._shape(value) for value in values]
@@ -583,6 +922,12 @@ class Importer:
             left, right, top, bottom = sides
             self._values[node["name"]] = replace(value, pad=(top, bottom, left, right))
             return
+        if not any(sides):
+            self._values[node["name"]] = value
+            return
+        if mode == "constant" and not fill and value.axes == "NCHW" and len(sides) == 4 and min(sides) < 0:
+            self._moved(node, value, sides)
+            return
         spatial = len(sides) == 4 or not any(sides[4:])
         if value.axes != "NCHW" or mode != "constant" or fill or len(sides) not in (4, 6) or min(sides) < 0:
             raise NotSupportedError(f"padding by {sides} of axes {value.axes}")
@@ -597,6 +942,17 @@ class Importer:
         before, after = sides[4:]
         fields = {"before": before, "after": after}
         self._add(node, "pad_channels", fields, [value], (before + channels + after, *places))
+
+    def _moved(self, node: Node, value: Value, sides: list[int]) -> None:
+        """Move maps by rows and columns: pad them by twice as many, of which a center crop leaves the middle."""
+        left, right, top, bottom = sides
+        if left + right or top + bottom:
+            raise NotSupportedError(f"padding by {sides}")
+        channels, height, width = self._shape(value)
+        padding = [max(2 * side, 0) for side in (top, bottom, left, right)]
+        shape = (channels, height + padding[0] + padding[1], width + padding[2] + padding[3])
+        padded = self._add(node, "zero_pad2d", {"padding": written_sides(*padding)}, [value], shape)
+        self._add(node, "center_crop", {}, [padded, value], self._shape(value))
 
     def _op_chunk(self, node: Node) -> None:
         self._split(node)
@@ -637,12 +993,6 @@ class Importer:
         self._reorder(node, [d % len(node["args"][1]) for d in node["args"][1]])
 
     def _op_transpose(self, node: Node) -> None:
-        name = node["args"][0]["ref"]
-        if name in self._reshaped:
-            self._reshaped[node["name"]] = self._reshaped[name]
-            if sorted(node["args"][1:]) != [1, 2]:
-                raise NotSupportedError("axes of groups exchanged")
-            return
         value = self._value(node["args"][0])
         rank = len(value.axes)
         order = list(range(rank))
@@ -702,12 +1052,6 @@ class Importer:
         if name in self._states:
             self._states[node["name"]] = self._states[name]
             return
-        if name in self._reshaped:
-            value, groups = self._reshaped[name]
-            if tuple(shape[1:]) != self._shape(value):
-                raise NotSupportedError("channels in groups as other axes")
-            self._add(node, "channel_shuffle", {"groups": groups[0]}, [value], self._shape(value))
-            return
         value = self._value(node["args"][0])
         own = self._shape(value)
         if tuple(shape[1:]) == own and value.axes in ("NCHW", "NLD", "NF"):
@@ -716,8 +1060,6 @@ class Importer:
             self._vector(node, value)
         elif value.axes == "NCHW" and shape[1:] == [own[0], own[1] * own[2]]:
             self._values[node["name"]] = Value(value.layer, "NCP")
-        elif value.axes == "NCHW" and len(shape) == 5 and shape[3:] == list(own[1:]) and shape[1] * shape[2] == own[0]:
-            self._reshaped[node["name"]] = (value, (shape[1], shape[2]))
         elif value.axes == "NF" and shape[1:] == [own[0], 1, 1]:
             raise NotSupportedError("a vector as feature maps")
         else:

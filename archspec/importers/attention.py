@@ -17,8 +17,11 @@ from archspec.importers.views import Axis, View, whole
 Node = dict[str, Any]
 
 # Operators that change no value: dropouts are read for their rate.
+INTERPOLATES = ("upsample_bilinear2d", "upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
 SAME = ("contiguous", "clone", "alias", "detach", "to", "_to_copy", "dropout")
 RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze")
+PARTS = ("unbind", "chunk", "split", "split_with_sizes")
+MOVES = (*RESHAPES, *PARTS, "permute", "transpose", "swapaxes", "mT", "select", "getitem")
 
 
 @dataclass(frozen=True)
@@ -41,20 +44,38 @@ class _Scores:
     factor: float
     nodes: frozenset[str]
     normalized: bool = False
+    transposed: bool = False  # the keys before the queries
 
 
 @dataclass(frozen=True)
-class _Heads:
-    """The outputs of all heads, or what speaks against multi-head attention."""
+class Heads:
+    """The outputs of all heads: softmax(q k^T / sqrt(d)) v of views of the graph's nodes.
 
-    in_proj: Node
+    q is of the axes (N, heads, L, d), k and v of (N, heads, M, d); N and heads may be one axis.
+    """
+
+    q: View
+    k: View
+    v: View
     num_heads: int
-    nodes: frozenset[str]
-    against: str
+    nodes: frozenset[str]  # from the views' sources, which are none of them, to the node of the outputs
 
 
-def find_attention(nodes: list[Node]) -> tuple[list[SelfAttention], dict[str, str]]:
-    """Return the attention of a graph, and why others are none, by the node that gives their heads' outputs."""
+@dataclass(frozen=True)
+class Found:
+    """What a graph has of attention, by the names of nodes.
+
+    `against` says why an operator is no attention of the language; `views` are tensors that have the values of others.
+    """
+
+    whole: dict[str, SelfAttention]  # by each of its nodes
+    heads: dict[str, Heads]  # by the node of its outputs
+    against: dict[str, str]
+    views: dict[str, View]
+
+
+def find_attention(nodes: list[Node]) -> Found:
+    """Return the attention of a graph, and the views that are read there or elsewhere."""
     reader = _Reader(nodes)
     for node in nodes:
         if node["kind"] == "call_function":
@@ -63,14 +84,30 @@ def find_attention(nodes: list[Node]) -> tuple[list[SelfAttention], dict[str, st
     for node in nodes:
         for name in references((node["args"], node["kwargs"])):
             readers.setdefault(name, set()).add(node["name"])
-    found, against = [], dict(reader.against)
+
+    def is_closed(nodes: frozenset[str], end: str) -> bool:
+        computing = {name for name in nodes if not moves(reader.by_name[name])} - {end}
+        return not any(readers.get(name, set()) - nodes for name in computing)
+
+    self_attention: dict[str, SelfAttention] = {}
     for one in reader.found:
-        inner = one.nodes - {one.out_proj["name"]}
-        if any(readers.get(name, set()) - one.nodes for name in inner):
-            against[one.core["name"]] = "attention of which other operators read q, k, v or the scores"
-        else:
-            found.append(one)
-    return found, against
+        if is_closed(one.nodes, one.out_proj["name"]):
+            self_attention.update(dict.fromkeys(one.nodes, one))
+    closed = {name: heads for name, heads in reader.heads.items() if is_closed(heads.nodes, name)}
+    against = dict.fromkeys(reader.heads.keys() - closed.keys(), "attention whose scores other operators read")
+    return Found(self_attention, closed, {**reader.against, **against}, reader.views)
+
+
+def target_of(node: Node) -> str:
+    """Return `add` of a node that calls `aten.add_.Tensor`, `getitem` of one that calls that."""
+    name = str(node["target"]).removeprefix("aten.").partition(".")[0]
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def moves(node: Node) -> bool:
+    """Return whether a node only moves values."""
+    target = target_of(node)
+    return target in MOVES or (target in SAME and not _drops(node, target))
 
 
 def references(value: Any) -> list[str]:
@@ -81,20 +118,20 @@ def references(value: Any) -> list[str]:
 
 
 class _Reader:
-    """Follows views of linear layers through the graph."""
+    """Follows views through the graph."""
 
     def __init__(self, nodes: list[Node]) -> None:
-        self._by_name = {node["name"]: node for node in nodes}
-        self._views: dict[str, View] = {}
+        self.by_name = {node["name"]: node for node in nodes}
+        self.views: dict[str, View] = {}
         self._parts: dict[str, list[View]] = {}  # of a split
         self._scores: dict[str, _Scores] = {}
-        self._heads: dict[str, _Heads] = {}
+        self.heads: dict[str, Heads] = {}
         self.found: list[SelfAttention] = []
         self.against: dict[str, str] = {}
 
     def read(self, node: Node) -> None:
         """Note what a node is."""
-        target = node["target"].removeprefix("aten.").partition(".")[0].rstrip("_")
+        target = target_of(node)
         source = _ref(node["args"][0]) if node["args"] else ""
         if target == "linear":
             self._linear(node)
@@ -106,50 +143,65 @@ class _Reader:
             self._score(node, target, self._scores[source])
         elif target == "getitem" and source in self._parts:
             self._note(node, self._parts[source][node["args"][1]])
-        elif source in self._views:
-            self._view(node, target, self._views[source])
+        elif target == "cat":
+            self._joined(node)
+        elif target == "softmax" and (view := self.views.get(source)):
+            # along an axis that is part of one: its output is laid out as the view's source
+            self.views[node["name"]] = replace(view, source=node["name"], nodes=frozenset({node["name"]}))
+        elif view := self._view_of(source):
+            self._view(node, target, view)
+
+    def _joined(self, node: Node) -> None:
+        """Note parts of a tensor that are put together again."""
+        parts = [self.views.get(name) for name in references(node["args"][0])]
+        dim = node["args"][1] % len(node["shape"]) if len(node["args"]) > 1 else 0
+        joined = parts[0] if parts else None
+        for part in parts[1:]:
+            joined = joined and part and joined.followed(dim, part)
+        self._note(node, joined)
+
+    def _view_of(self, name: str) -> View | None:
+        """Return the view that a node is, of itself if it computes values."""
+        shape = self.by_name[name]["shape"] if name in self.by_name else None
+        return self.views.get(name) or (whole(name, shape) if shape else None)
 
     def _note(self, node: Node, view: View | None) -> None:
         if view:
-            self._views[node["name"]] = replace(view, nodes=view.nodes | {node["name"]})
+            self.views[node["name"]] = replace(view, nodes=view.nodes | {node["name"]})
 
     def _linear(self, node: Node) -> None:
-        view = self._views.get(_ref(node["args"][0]))
-        if view and view.source in self._heads:
-            self._end(node, view, self._heads[view.source])
-        self._note(node, whole(node["name"], node["shape"]))
-
-    def _end(self, node: Node, view: View, heads: _Heads) -> None:
-        """Note the attention that a second linear layer ends."""
-        core = self._by_name[view.source]
-        _, size = self._by_name[_ref(node["args"][1])]["shape"]
-        batch, length, features = _leading(core, heads.num_heads)
-        biased = [len(linear["args"]) > 2 and linear["args"][2] is not None for linear in (heads.in_proj, node)]
-        against = heads.against
-        if view.axes != (batch, length, features) or view.factor != 1 or any(view.start):
-            against = against or "attention with its heads side by side in another order"
-        elif node["shape"][-1] != size:
-            against = against or f"attention of {size} features that gives {node['shape'][-1]}"
-        elif biased[0] != biased[1]:
-            against = against or "attention with a bias of q, k and v or of the output, and not of both"
-        if against:
-            self.against[core["name"]] = against
-        else:
-            nodes = heads.nodes | view.nodes | {node["name"]}
-            self.found.append(SelfAttention(heads.in_proj, node, core, heads.num_heads, nodes))
+        """Note the self-attention that a second linear layer ends."""
+        view = self.views.get(_ref(node["args"][0]))
+        heads = self.heads.get(view.source) if view else None
+        if not view or not heads:
+            return
+        core, in_proj = self.by_name[view.source], self.by_name[heads.v.source]
+        features = self.by_name[_ref(node["args"][1])]["shape"]
+        biased = [len(linear["args"]) > 2 and linear["args"][2] is not None for linear in (in_proj, node)]
+        tokens = whole(core["name"], (in_proj["shape"][0], in_proj["shape"][1], features[1])).axes
+        if (
+            _is_self_attention(heads, in_proj)
+            and (view.axes, any(view.start), view.factor) == (tokens, False, 1)
+            and features[0] == features[1]
+            and biased[0] == biased[1]
+        ):
+            nodes = heads.nodes | view.nodes | {in_proj["name"], node["name"]}
+            self.found.append(SelfAttention(in_proj, node, core, heads.num_heads, nodes))
 
     def _product(self, node: Node) -> None:
         """Read q k^T, or the scores times v."""
         a, b = (_ref(argument) for argument in node["args"][:2])
-        if a in self._scores and b in self._views:
-            self._core(node, self._scores[a], self._views[b])
-        elif a in self._views and b in self._views:
-            q, k = self._views[a], self._views[b]
+        q, k = self._view_of(a), self._view_of(b)
+        if k and (scores := self._scores.get(a)) and not scores.transposed:
+            self._core(node, scores, k)
+        elif q and len(q.axes) > 2 and (scores := self._scores.get(b)) and scores.transposed:
+            self._core(node, scores, q.permuted([*range(len(q.axes) - 2), len(q.axes) - 1, len(q.axes) - 2]))
+        elif q and k and len(q.axes) > 2:
             k = k.permuted([*range(len(k.axes) - 2), len(k.axes) - 1, len(k.axes) - 2])
             self._scores[node["name"]] = _Scores(q, k, 1.0, q.nodes | k.nodes | {node["name"]})
 
     def _fused(self, node: Node) -> None:
-        q, k, v = (self._views.get(_ref(argument)) for argument in node["args"][:3])
+        q, k, v = (self._view_of(_ref(argument)) for argument in node["args"][:3])
         if not (q and k and v):
             return
         names = ("attn_mask", "dropout_p", "is_causal")
@@ -165,22 +217,31 @@ class _Reader:
             self._scores[node["name"]] = replace(scores, nodes=nodes)
         elif factor and not scores.normalized:
             self._scores[node["name"]] = replace(scores, nodes=nodes, factor=scores.factor * factor)
+        elif target in ("transpose", "mT") and scores.normalized and not scores.transposed:
+            self._scores[node["name"]] = replace(scores, nodes=nodes, transposed=True)
         elif target in ("softmax", "_softmax") and node["args"][1] in (-1, len(node["shape"]) - 1):
             self._scores[node["name"]] = replace(scores, nodes=nodes, normalized=True)
 
     def _core(self, node: Node, scores: _Scores, v: View, against: str = "") -> None:
-        """Note the heads' outputs, and compare q, k and v with those of multi-head attention."""
-        in_proj = self._by_name[v.source]
-        if in_proj["target"] != "aten.linear.default" or len(in_proj["shape"]) != 3:
-            self.against[node["name"]] = "attention of what is no linear layer of tokens"
+        """Note the heads' outputs: as (N, L, heads x d), as the op gives them."""
+        batch, size = self.by_name[v.source]["shape"][0], v.shape[-1]
+        heads, length = prod(v.shape[:-2]) // batch, node["shape"][-1 if scores.transposed else -2]
+        factor = scores.factor * scores.q.factor * scores.k.factor
+        if not scores.normalized:
+            against = "attention without a softmax"
+        elif not isclose(factor, scores.q.shape[-1] ** -0.5, rel_tol=1e-12) or v.factor != 1:
+            against = against or f"attention with a scale of {factor:.6g}, not {scores.q.shape[-1] ** -0.5:.6g}"
+        elif not heads or heads * batch != prod(v.shape[:-2]):
+            against = "attention of which samples and heads are not the first axes"
+        if against:
+            self.against[node["name"]] = against
             return
-        size = v.shape[-1]
-        heads = prod(v.shape[:-2]) // in_proj["shape"][0]
-        against = against or _difference(scores, v, in_proj["shape"], heads, size)
-        nodes = scores.nodes | v.nodes | {node["name"]}
-        self.against[node["name"]] = against or "attention without a linear layer after it"
-        self._heads[node["name"]] = _Heads(in_proj, heads, nodes, against)
-        self._views[node["name"]] = replace(whole(node["name"], node["shape"]), nodes=frozenset())
+        nodes = (scores.nodes | v.nodes | {node["name"]}) - {scores.q.source, scores.k.source, v.source}
+        self.heads[node["name"]] = Heads(scores.q, scores.k, v, heads, nodes)
+        view = whole(node["name"], (batch, length, heads * size)).reshaped((batch, length, heads, size))
+        moved = view and view.permuted((0, 2, 3, 1) if scores.transposed else (0, 2, 1, 3)).reshaped(node["shape"])
+        if moved:
+            self.views[node["name"]] = moved
 
     def _view(self, node: Node, target: str, view: View) -> None:
         """Follow a view through an operator that only moves values, or multiplies them by a number."""
@@ -197,6 +258,14 @@ class _Reader:
         elif target in ("transpose", "swapaxes"):
             a, b = args[1] % rank, args[2] % rank
             self._note(node, view.permuted([b if i == a else a if i == b else i for i in range(rank)]))
+        elif target == "slice" and self.by_name[view.source]["kind"] == "placeholder":  # of a parameter
+            dim = args[1] % rank if len(args) > 1 else 0
+            start = (args[2] or 0) if len(args) > 2 else 0
+            start += view.shape[dim] if start < 0 else 0
+            if len(args) < 5 or args[4] == 1:
+                self._note(node, view.narrowed(dim, start, node["shape"][dim]))
+        elif target in INTERPOLATES and tuple(node["shape"]) == view.shape and not args[2]:
+            self._note(node, view)  # to its own size
         elif target == "mT":
             self._note(node, view.permuted([*range(rank - 2), rank - 1, rank - 2]))
         elif target == "select":
@@ -224,38 +293,21 @@ SPLITS: Mapping[str, Callable[[int, Any], list[int]]] = {
 }
 
 
-def _leading(core: Node, heads: int) -> tuple[tuple[Axis, ...], ...]:
-    """Return (N, L, heads x d) of the axes of a node (N, heads, L, d) or (N heads, L, d)."""
-    shape = core["shape"]
-    rank = len(shape)
-    length, size = (Axis(rank - 2, 1, shape[-2]),), (Axis(rank - 1, 1, shape[-1]),)
-    if rank == 4:
-        batch, head = (Axis(0, 1, shape[0]),), (Axis(1, 1, shape[1]),) if heads > 1 else ()
-    else:
-        batch, head = (Axis(0, heads, shape[0] // heads),), (Axis(0, 1, heads),) if heads > 1 else ()
-    return batch, length, head + size
-
-
-def _difference(scores: _Scores, v: View, shape: list[int], heads: int, size: int) -> str:
-    """Return how q, k, v and their scale differ from multi-head attention's, in words."""
-    q, k = scores.q, scores.k
-    batch, length, features = shape
-    if len({q.source, k.source, v.source}) > 1:
-        return "attention whose q, k and v are of several layers"
-    if not scores.normalized:
-        return "attention without a softmax"
-    if features != 3 * heads * size:
-        return f"attention of {heads} heads of {size} features, of a layer of {features}"
-    head = (Axis(2, size, heads),) if heads > 1 else ()
-    expected = ((Axis(0, 1, batch), *head), (Axis(1, 1, length),), (Axis(2, 1, size),))
-    for i, view in enumerate((q, k, v)):
+def _is_self_attention(heads: Heads, in_proj: Node) -> bool:
+    """Return whether q, k and v are the thirds of a linear layer's features, head by head."""
+    if in_proj["target"] != "aten.linear.default" or len(in_proj["shape"]) != 3:
+        return False
+    batch, length, features = in_proj["shape"]
+    size = features // 3 // heads.num_heads
+    head = (Axis(2, size, heads.num_heads),) if heads.num_heads > 1 else ()
+    expected = (Axis(0, 1, batch), *head), (Axis(1, 1, length),), (Axis(2, 1, size),)
+    for i, view in enumerate((heads.q, heads.k, heads.v)):
         leading = tuple(axis for axes in view.axes[:-2] for axis in axes)
-        if (leading, *view.axes[-2:]) != expected or view.start != (0, 0, i * heads * size):
-            return "attention with q, k and v in another order"
-    factor = scores.factor * q.factor * k.factor
-    if not isclose(factor, size**-0.5, rel_tol=1e-12) or v.factor != 1:
-        return f"attention with a scale of {factor:.6g}, not {size**-0.5:.6g}"
-    return ""
+        if view.source != in_proj["name"] or (leading, *view.axes[-2:]) != expected:
+            return False
+        if view.start != (0, 0, i * heads.num_heads * size):
+            return False
+    return bool(features == 3 * heads.num_heads * size)
 
 
 def _factor(node: Node, target: str) -> float:

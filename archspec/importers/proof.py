@@ -79,7 +79,7 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
             return _beside_keras(imported, request, folder)
         if imported.source["kind"] == onnx_model.KIND:
             return _beside_onnxruntime(imported, request, folder)
-        origins = {name: [origin.key, list(origin.shape)] for name, origin in imported.origins.items()}
+        origins = {name: list(origin[:4]) for name, origin in imported.origins.items()}
         source = dict(imported.source)
         if source["kind"] == pt2_model.KIND:
             _save(imported.weights, folder / "given.safetensors")

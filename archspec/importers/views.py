@@ -81,6 +81,23 @@ class View:
         found = self.narrowed(dim, index, 1)
         return found and replace(found, axes=found.axes[:dim] + found.axes[dim + 1 :])
 
+    def followed(self, dim: int, other: View) -> View | None:
+        """Return it with another part of the same source after it along an axis; None if that does not follow it."""
+        here, there = self.axes[dim], other.axes[dim]
+        rest = [axes for i, axes in enumerate(self.axes) if i != dim] == [
+            a for i, a in enumerate(other.axes) if i != dim
+        ]
+        moved = [(of, b - a) for of, (a, b) in enumerate(zip(self.start, other.start, strict=False)) if a != b]
+        if self.source != other.source or self.factor != other.factor or not rest or len(moved) != 1:
+            return None
+        ((of, distance),) = moved
+        size, stride = prod(axis.size for axis in here), (here or there or (Axis(of, 1, 1),))[0].stride
+        if any(axis.of != of or axis.stride != stride for axis in (*here, *there)) or distance != size * stride:
+            return None
+        joined = (Axis(of, stride, size + prod(axis.size for axis in there)),)
+        axes = (*self.axes[:dim], joined, *self.axes[dim + 1 :])
+        return replace(self, axes=axes, nodes=self.nodes | other.nodes)
+
     def split(self, dim: int, sizes: Sequence[int]) -> list[View] | None:
         """Return the parts of given sizes along an axis."""
         starts = list(accumulate(sizes, initial=0))
@@ -91,7 +108,7 @@ class View:
 def whole(source: str, shape: Sequence[int]) -> View:
     """Return the view that is its source."""
     axes = tuple((Axis(i, 1, size),) if size > 1 else () for i, size in enumerate(shape))
-    return View(source, axes, (0,) * len(shape))
+    return View(source, axes, (0,) * len(shape), nodes=frozenset({source}))
 
 
 def _joined(axes: list[Axis]) -> Axes:

@@ -233,7 +233,7 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
     module = _generated(request["model"])
     generated = getattr(module, request["class"])().double()
     _disturb(original)
-    origins: dict[str, list[Any]] = request["origins"]  # of the generated model's state: a name and a shape
+    origins: dict[str, list[Any]] = request["origins"]  # of the generated model's state: what `_canonical` reads
     missing = [name for name in generated.state_dict() if name not in origins and "num_batches" not in name]
     if missing:
         raise SourceError(f"no weight for {missing[0]}")
@@ -246,7 +246,7 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
             _enlarge(original)
             images = 3 * images
         state = original.state_dict()
-        canonical = {name: state[key].reshape(shape) for name, (key, shape) in origins.items()}
+        canonical = {name: _canonical(state[origin[0]], origin) for name, origin in origins.items()}
         generated.load_state_dict(canonical, strict=False)
         for model in (original, generated):
             model.train(mode == "training")
@@ -267,8 +267,8 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
             there, here = gradients[origins[name][0]], parameter.grad
             if there is None and here is None:
                 continue  # neither reads it
-            there = torch.zeros_like(here).reshape(state[origins[name][0]].shape) if there is None else there
-            here = torch.zeros_like(there) if here is None else here.reshape(there.shape)
+            there = torch.zeros_like(here) if there is None else _canonical(there, origins[name])
+            here = torch.zeros_like(there) if here is None else here
             apart.append(_apart(there, here, 1e-3 * scale))
         found[f"gradients, {mode}"] = max(apart)
         if rates[0] != rates[1]:
@@ -282,10 +282,18 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
         blank = getattr(module, request["class"])().eval()
         flops = []
         for model in (original.float().eval().to("meta"), blank):
+            model.requires_grad_(False)  # FlopCounterMode hooks gradients even where there are none
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 model(torch.zeros(request["batch"], *request["input_shape"]))
             flops.append(counter.get_total_flops() // request["batch"])
     return {"differences": found, "macs": [count // 2 for count in flops], "versions": {"torch": torch.__version__}}
+
+
+def _canonical(tensor: Any, origin: list[Any]) -> Any:
+    """Return a weight, or its gradient, as the generated model has it: `origin` is a name, shape, shape and order."""
+    _, shape, before, order = origin
+    tensor = tensor if before is None else tensor.reshape(before)
+    return (tensor if order is None else tensor.permute(order)).reshape(shape)
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:
@@ -367,7 +375,7 @@ def _enlarge(model: Any) -> None:
 def still(model: Any) -> Iterator[list[float]]:
     """Replace dropouts by the identity; the list has their rates, in the order of their calls in training.
 
-    And hardsigmoid by its definition.
+    And hardsigmoid by its definition, and casts of doubles to single precision by the identity.
     """
     import torch
 
@@ -390,7 +398,16 @@ def still(model: Any) -> Iterator[list[float]]:
         return torch.nn.functional.relu6(input + 3) / 6  # PyTorch's has a gradient of float32 precision
 
     functional = torch.nn.functional
-    replaced: list[tuple[Any, str, Any]] = [(functional, "dropout", dropout), (functional, "hardsigmoid", hardsigmoid)]
+    single = torch.Tensor.float
+
+    def double(self: Any, *arguments: Any, **options: Any) -> Any:
+        return self if self.dtype == torch.float64 else single(self, *arguments, **options)
+
+    replaced: list[tuple[Any, str, Any]] = [
+        (functional, "dropout", dropout),
+        (functional, "hardsigmoid", hardsigmoid),
+        (torch.Tensor, "float", double),
+    ]
     if vision := sys.modules.get("torchvision.ops.stochastic_depth"):
         replaced.append((vision, "stochastic_depth", stochastic_depth))
     originals = [getattr(module, name) for module, name, _ in replaced]

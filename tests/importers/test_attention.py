@@ -31,6 +31,7 @@ def imported(core: str, **arguments: Any) -> Imported:
         ("scaled_queries", {}),
         ("scaled_scores", {}),
         ("batches", {}),
+        ("two_products", {}),
     ],
 )
 def test_multi_head_attention_is_recognized(core: str, arguments: dict[str, Any]) -> None:
@@ -43,20 +44,33 @@ def test_multi_head_attention_is_recognized(core: str, arguments: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("core", "arguments"),
+    [
+        ("values_first", {}),
+        ("fused", {"order": "heads"}),
+        ("fused", {"qkv_bias": False}),
+        ("fused", {"proj_bias": False}),
+    ],
+)
+def test_attention_with_other_projections_is_read_in_parts(core: str, arguments: dict[str, Any]) -> None:
+    """Of one linear layer, splits, dot_product_attention and another linear layer; and proven."""
+    found = imported(core, **arguments)
+
+    assert "op: dot_product_attention, num_heads: 3, from: [" in found.text
+    assert prove(found).failures == []
+
+
+@pytest.mark.parametrize(
     ("core", "arguments", "why"),
     [
         ("other_scale", {}, "a scale of 0.25, not 0.5"),
         ("without_scale", {}, "a scale of 1, not 0.5"),
         ("causal", {}, "a mask or a dropout"),
-        ("masked", {}, "arithmetic"),
+        ("masked", {}, ""),
         ("without_softmax", {}, "without a softmax"),
         ("of_queries", {}, ""),
         ("read_twice", {}, ""),
-        ("values_first", {}, "in another order"),
-        ("fused", {"merge": "features"}, "side by side in another order"),
-        ("fused", {"order": "heads"}, "in another order"),
-        ("fused", {"qkv_bias": False}, "a bias of q, k and v or of the output"),
-        ("fused", {"proj_bias": False}, "a bias of q, k and v or of the output"),
+        ("fused", {"merge": "features"}, "heads of attention as an axis"),
     ],
 )
 def test_other_attention_is_a_report(core: str, arguments: dict[str, Any], why: str) -> None:
