@@ -303,6 +303,14 @@ NEW_OPS = {
     )(f.max_pool2d(x, 2, 1)),
     "{name: a, op: shifted_window_attention, num_heads: 3, window_size: [4, 3], shift_size: [2, 1]}": lambda f, x, w: swin(x, w, 3, [4, 3], [2, 1]),
     "{name: a, op: shifted_window_attention, num_heads: 2, window_size: [3, 7], shift_size: [1, 3]}": lambda f, x, w: swin(x, w, 2, [3, 7], [1, 3]),
+    "{name: t, op: tokens}\n{name: a, op: maps, height: 7}": lambda f, x, w: x.flatten(2).unflatten(2, (7, -1)),
+    "{name: a, op: rescaling, scale: -2.0, offset: 0.5}": lambda f, x, w: 0.5 - 2 * x,
+    "{name: g, op: split, sizes: [1, 5], index: 0}\n{name: a, op: mul, from: [input, g]}": lambda f, x, w: x * x[:, :1],
+    "{name: t, op: tokens}\n{name: s, op: max_pool2d, kernel_size: 3, from: input}\n{name: u, op: tokens}\n"
+    "{name: a, op: dot_product_attention, num_heads: 3, from: [t, u, u]}": lambda f, x, w: (
+        lambda q, k: f.scaled_dot_product_attention(*(y.unflatten(1, (3, 2)).flatten(3).transpose(2, 3) for y in (q, k, k)))
+        .transpose(1, 2).flatten(2)
+    )(x, f.max_pool2d(x, 3)),
     "{name: a, op: channel_shuffle, groups: 3}": lambda f, x, w: f.channel_shuffle(x, 3),
     "{name: a, op: pad_channels, before: 2, after: 1}": lambda f, x, w: f.pad(x, (0, 0, 0, 0, 2, 1)),
     "{name: a, op: zero_pad2d, padding: {top: 1, left: 2, right: 3}}": lambda f, x, w: f.pad(x, (2, 3, 1, 0)),
