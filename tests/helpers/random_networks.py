@@ -61,10 +61,20 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
             ]
             + ["relu", "sigmoid", "tanh", "softmax", "dropout", "flatten"]
             + ["batch_norm2d"] * 2
-            + ["group_norm", "relu6", "leaky_relu", "elu", "channel_shuffle", "pad_channels", "zero_pad2d"]
+            + [
+                "group_norm",
+                "relu6",
+                "leaky_relu",
+                "elu",
+                "channel_shuffle",
+                "channel_shuffle",
+                "pad_channels",
+                "zero_pad2d",
+            ]
             + ["silu", "hardswish", "hardsigmoid", "mish", "softplus", "gelu"]
             + ["layer_norm", "layer_scale", "stochastic_depth"]
-            + ["tokens"] * 6
+            + ["rescaling"]
+            + ["tokens"] * 9
             + ["conv_transpose2d", "upsample", "space_to_depth", "shifted_window_attention"] * 2
         )
     )
@@ -123,6 +133,8 @@ def on_maps(draw: Draw, shape: Shape) -> dict[str, Any]:
         window = pair(draw, 1, 4)
         layer |= {"num_heads": draw(st.sampled_from(divisors(channels))), "window_size": window}
         layer |= {"shift_size": [draw(st.integers(0, size - 1)) for size in window], "bias": draw(st.booleans())}
+    elif op == "rescaling":
+        layer |= {"scale": draw(st.sampled_from([1.0, -0.5, 2.0])), "offset": draw(st.sampled_from([0.0, 0.3]))}
     elif op == "gelu":
         layer |= {"approximate": draw(st.sampled_from(["none", "tanh"]))}
     elif op == "leaky_relu":
@@ -249,14 +261,19 @@ def on_tokens(draw: Draw, shape: Shape) -> dict[str, Any]:
         st.sampled_from(
             ["multihead_attention"] * 3
             + ["linear", "linear", "layer_norm"]
-            + ["class_token", "position_embedding", "transpose"] * 3
+            + ["class_token", "position_embedding", "transpose", "class_token"] * 3
+            + ["maps", "maps", "maps", "rescaling"]
             + ["gelu", "relu", "softmax", "dropout", "stochastic_depth", "split", "layer_scale"]
-            + ["select", "mean", "mean", "mean", "flatten"]
+            + ["select", "select", "select", "mean", "mean", "mean", "flatten"]
         )
     )
     layer: dict[str, Any] = {"op": op}
     if op == "multihead_attention":
         layer |= {"num_heads": draw(st.sampled_from(divisors(shape[1]))), "bias": draw(st.booleans())}
+    elif op == "maps":
+        layer |= {"height": draw(st.sampled_from(divisors(shape[0])))}
+    elif op == "rescaling":
+        layer |= {"scale": draw(st.sampled_from([1.0, -0.5, 2.0])), "offset": draw(st.sampled_from([0.0, 0.3]))}
     elif op == "linear":
         layer |= {"out_features": draw(st.integers(1, 8)), "bias": draw(st.booleans())}
     elif op in ("dropout", "stochastic_depth"):
@@ -343,6 +360,9 @@ def networks(draw: Draw) -> dict[str, Any]:
             add({"op": "mul"}, draw(st.lists(st.sampled_from(alike), min_size=2, max_size=2, unique=True)))
         elif joint == 4 and len(larger) > 1:
             add({"op": "center_crop"}, [draw(st.sampled_from([other for other in larger if other != name])), name])
+        elif joint == 5 and len(shape) == 2:
+            reads = [draw(st.sampled_from([name, *alike])) for _ in range(3)]
+            add({"op": "dot_product_attention", "num_heads": draw(st.sampled_from(divisors(shape[1])))}, reads)
         elif joint == 1 and len(beside) > 1:
             add({"op": "concat"}, draw(st.lists(st.sampled_from(beside), min_size=2, max_size=3, unique=True)))
         else:
