@@ -17,6 +17,7 @@ MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 32
 MAX_NODES = 2_000_000
 MAX_DIGITS = 40
+_YAML_VERSION = "specs are read as YAML 1.2"
 
 # libyaml's parser where PyYAML was built with it; PyYAML's own gives the same events, ten times slower.
 Parser = getattr(yaml, "CLoader", yaml.Loader)
@@ -241,7 +242,7 @@ def _compose(text: str, path: str, build: _Plain | _Places) -> Any:
             if root:
                 raise fail("two-documents", "a second document: a file has one spec", event)
             if event.version and tuple(event.version) != (1, 2):
-                raise fail("directive", "specs are read as YAML 1.2", event)
+                raise fail("directive", _YAML_VERSION, event)
             if event.tags:
                 raise fail("directive", "%TAG is not part of the language", event)
         if count > MAX_NODES:
@@ -267,11 +268,14 @@ def _events(text: str, path: str) -> Iterator[Any]:
     try:
         yield from yaml.parse(text, Loader=Parser)
     except yaml.YAMLError as error:
-        fault = _python_error(text) or error
+        unknown_version = "incompatible YAML" in str(error)
+        fault = error if unknown_version else _python_error(text) or error
         mark = getattr(fault, "problem_mark", None)
         span = Span(mark.line, mark.column) if mark else Span(0, 0)
-        problem = _reworded(getattr(fault, "problem", None) or "not YAML")
-        raise SpecError([_diagnostic(text, path, span, "syntax", problem)]) from None
+        code, problem = "syntax", _reworded(getattr(fault, "problem", None) or "not YAML")
+        if unknown_version:
+            code, problem = "directive", _YAML_VERSION
+        raise SpecError([_diagnostic(text, path, span, code, problem)]) from None
 
 
 def _reworded(problem: str) -> str:
@@ -286,12 +290,18 @@ def _reworded(problem: str) -> str:
 
 
 def _python_error(text: str) -> yaml.YAMLError | None:
-    """Return the error of PyYAML's own parser, whose messages and places are better than libyaml's."""
-    if Parser is yaml.Loader or len(text) > 2**18:
+    """Return the error of PyYAML's own parser, whose messages and places are better than libyaml's.
+
+    None for a text that would take it seconds: 16 KB of open brackets take a minute.
+    """
+    if Parser is yaml.Loader or len(text) > 2**16:
         return None
+    depth = 0
     try:
-        for _ in yaml.parse(text, Loader=yaml.Loader):
-            pass
+        for event in yaml.parse(text, Loader=yaml.Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                return None
     except yaml.YAMLError as fault:
         return fault
     return None

@@ -87,6 +87,8 @@ def test_numbers_that_are_not_finite_or_too_long_are_rejected(text: str) -> None
         ("a: 1\n---\nb: 2", "two-documents"),
         ("a: 1\n...\n---\nb: 2", "two-documents"),
         ("%YAML 1.1\n---\na: 1", "directive"),
+        ("%YAML 1.3\n---\n" + "[" * 262_000, "directive"),
+        ("%YAML 2.0\n---\na: 1", "directive"),
         ("%TAG ! tag:x,2000:\n---\na: 1", "directive"),
         ("a: 1\na: 2", "duplicate-key"),
         ("a: 1\n'a': 2", "duplicate-key"),
@@ -104,6 +106,17 @@ def test_yaml_outside_the_language_is_rejected_in_seconds(text: str, code: str) 
 
     assert [d.code for d in caught.value.diagnostics] == [code]
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("start", ["%FOO\n---\n", "[a:,"])
+def test_a_syntax_error_is_reported_in_seconds(start: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyYAML's own parser, which words the errors of libyaml, stops where the text is nested too deep."""
+    monkeypatch.setattr(module, "Parser", yaml.CLoader)
+    begin = time.perf_counter()
+    with pytest.raises(SpecError, match=r"error\[syntax\]"):
+        Source.parse(start + "[" * 16_000)
+
+    assert time.perf_counter() - begin < 5
 
 
 def test_bytes_and_values_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
