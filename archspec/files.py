@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,11 +14,11 @@ from pathlib import Path
 
 def write(files: Iterable[tuple[Path, str | bytes]], out: Path) -> None:
     """Write files below `out`, each atomically; raise OSError if one cannot be written, or would be outside `out`."""
-    root = out.resolve()
+    root = _resolve(out)
     for path, content in files:
         data = content.encode() if isinstance(content, str) else content
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.parent.resolve().is_relative_to(root):
+        if not _resolve(path.parent).is_relative_to(root):
             raise OSError(f"{path} is outside {out}")
         _sweep(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.\w+")
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.")
@@ -29,6 +30,22 @@ def write(files: Iterable[tuple[Path, str | bytes]], out: Path) -> None:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file that a user names: atomically, or into what exists and is no regular file, such as a device.
+
+    A link is followed. Raises OSError if the file cannot be written.
+    """
+    try:
+        is_special = not stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        is_special = False
+    if is_special:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return
+    target = _resolve(path)
+    write([(target, content)], target.parent)
 
 
 @contextmanager
@@ -50,6 +67,10 @@ def _sweep(folder: Path, pattern: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _resolve(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for links in a circle
 
 
 def _is_running(pid: int) -> bool:

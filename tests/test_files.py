@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
+from helpers import archspec_command
 
-from archspec.files import temporary_folder, write
+from archspec.files import temporary_folder, write, write_file
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,61 @@ def test_an_exception_removes_the_temporary_file(
         write([(tmp_path / "model.py", "text")], tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_written_into() -> None:
+    """What exists and is no regular file is not replaced: a pipe here; as root it could be a device."""
+    with tempfile.TemporaryDirectory() as folder:
+        pipe = Path(folder) / "pipe.md"
+        os.mkfifo(pipe)
+        received: list[str] = []
+        reader = threading.Thread(target=lambda: received.append(pipe.read_text()), daemon=True)
+        reader.start()
+        run = archspec_command("report", "specs/lenet.yaml", "-o", pipe)
+        assert pipe.is_fifo()
+        reader.join(10)
+
+    assert run.returncode == 0
+    assert received[0].startswith("# lenet\n")
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_link_is_followed(existing: bool, tmp_path: Path) -> None:
+    """A link stays a link; the file that it names is written."""
+    (tmp_path / "folder").mkdir()
+    target = tmp_path / "folder" / "a.md"
+    if existing:
+        target.write_text("before")
+    (tmp_path / "link.md").symlink_to("folder/a.md")
+    write_file(tmp_path / "link.md", "after")
+
+    assert (tmp_path / "link.md").is_symlink()
+    assert target.read_text() == "after"
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder", "link.md", "a.md"}
+
+
+@pytest.mark.parametrize("name", ["loop.html", "loop/a.html", "folder.html"])
+def test_a_file_that_cannot_be_is_a_usage_error(name: str, tmp_path: Path) -> None:
+    """Links in a circle and folders have exit status 2, and stay as they are."""
+    for link in ("loop", "loop.html"):
+        (tmp_path / link).symlink_to(link)
+    (tmp_path / "folder.html").mkdir()
+    before = set(tmp_path.iterdir())
+    run = archspec_command("report", "specs/lenet.yaml", "-o", tmp_path / name)
+
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"archspec: cannot write {tmp_path / name}: ")
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+@pytest.mark.parametrize("command", [["report", "--format", "html"], ["draw"]], ids=" ".join)
+def test_standard_output_is_a_file(command: list[str], name: str) -> None:
+    """`-o -` prints, as without -o; /dev/stdout is the same."""
+    run = archspec_command(*command, "specs/lenet.yaml", "-o", name)
+
+    assert run.returncode == 0, run.stderr
+    assert "<svg" in run.stdout
 
 
 def test_files_are_written_below_the_folder_only(tmp_path: Path) -> None:

@@ -94,18 +94,23 @@ def print_json(content: object) -> None:
     print(json.dumps(content, indent=2))
 
 
+def is_stdout(output: Path | None) -> bool:
+    """Return whether an --output is standard output."""
+    return output is None or str(output) in ("-", "/dev/stdout")
+
+
 def write_output(content: str | bytes, output: Path | None) -> None:
     """Print a text, or write it to a file atomically."""
-    if output is None:
+    if output is None or is_stdout(output):
         assert isinstance(content, str)
         print(content, end="")
         return
-    from archspec.files import write
+    from archspec.files import write_file
 
     if isinstance(content, str):
         content = content.encode(errors="backslashreplace")  # the bytes of a path that is not UTF-8
     try:
-        write([(output, content)], output.parent)
+        write_file(output, content)
     except OSError as error:
         usage_error(f"cannot write {output}: {error.strerror or error}")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from archspec.cli.console import usage_error, write_output
+from archspec.cli.console import is_stdout, usage_error, write_output
 from archspec.cli.options import Depth, OneSpec
 from archspec.cli.specs import load_one
 
@@ -18,7 +18,7 @@ app = typer.Typer(add_completion=False)
 def draw(
     spec: OneSpec,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="FILE.svg or FILE.png (default: NAME.svg).", metavar="FILE")
+        Path | None, typer.Option("--output", "-o", help="FILE.svg, FILE.png or - (default: NAME.svg).", metavar="FILE")
     ] = None,
     depth: Depth = 0,
 ) -> None:
@@ -28,14 +28,14 @@ def draw(
 
     graph = load_one(spec)
     output = output or Path(f"{graph.name}.svg")
-    if output.suffix not in (".svg", ".png"):
+    if output.suffix not in (".svg", ".png") and not is_stdout(output):
         usage_error(f"--output must end in .svg or .png, not {output}")
     drawn = drawing.draw(graph, depth)
     if drawn is None:
         most = f"{drawing.MAX_BOXES} boxes and {drawing.MAX_ARROWS:,} arrows"
         usage_error(f"{graph.name} is too large to be drawn: at most {most}")
     try:
-        content = drawing.svg(drawn) if output.suffix == ".svg" else drawing.png(drawn)
+        content = drawing.png(drawn) if output.suffix == ".png" else drawing.svg(drawn)
     except ImportError:
         usage_error(f"a PNG needs resvg_py: {INSTALL.format(extra='draw')}")
     except ValueError as error:

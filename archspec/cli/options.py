@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from archspec.cli.console import is_stdout
 from archspec.language.source import did_you_mean
 
 Specs = Annotated[
@@ -23,7 +24,16 @@ Diagnostics = Annotated[
     DiagnosticsFormat,
     typer.Option(help="Format of errors and warnings. All but text go to standard output, and nothing else does."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write to a file.", metavar="FILE")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write to a file; - is standard output.",
+        metavar="FILE",
+        callback=lambda output: None if is_stdout(output) else output,
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Directory of generated files; one subdirectory per spec.", metavar="DIR")]
 Depth = Annotated[int, typer.Option(help="Levels of blocks to unfold.", min=0, max=64)]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors, warnings and a summary only.")]

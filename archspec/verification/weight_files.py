@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspec.files import temporary_folder
+from archspec.files import temporary_folder, write_file
 from archspec.graph import Graph
 from archspec.language.names import class_name
 from archspec.language.ops.base import format_shape
@@ -71,8 +71,6 @@ def write(graph: Graph, weights: Mapping[str, Any], path: Path, workers: Workers
     import numpy as np
     from safetensors.numpy import save_file
 
-    from archspec.files import write as write_whole
-
     suffix = suffix_of(path)
     arrays = {name: np.ascontiguousarray(weights[name]) for name in shapes(graph)}
     with temporary_folder() as folder:
@@ -87,7 +85,7 @@ def write(graph: Graph, weights: Mapping[str, Any], path: Path, workers: Workers
             np.savez(made, **arrays)  # type: ignore[arg-type]
         else:
             made = source
-        write_whole([(path, made.read_bytes())], path.parent)
+        write_file(path, made.read_bytes())
 
 
 def fitting(graph: Graph, found: Mapping[str, Any], name: str) -> Arrays:
