@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import archspec
+from archspec.language.source import printable
 
 # The commands by the module that defines them, which is imported when its command runs or its help is shown.
 COMMANDS = {
@@ -84,6 +85,6 @@ def run() -> int | str | None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        print(f"archspec: {error.filename or 'cannot write'}: {error.strerror}", file=sys.stderr)
+        print(f"archspec: {printable(str(error.filename or 'cannot write'))}: {error.strerror}", file=sys.stderr)
         status = 2
     return status

@@ -10,6 +10,7 @@ import typer
 from archspec.cli.console import print_diagnostics, print_json, struck, terminal_width, usage_error
 from archspec.cli.options import Depth, Diagnostics, ErrorOnWarning, Format, Quiet, Specs
 from archspec.cli.specs import check_all
+from archspec.language.source import printable
 
 if TYPE_CHECKING:
     from archspec.language.source import Diagnostic
@@ -44,7 +45,7 @@ def check(
         width = terminal_width()
         for i, result in enumerate(results):
             if result.of_claims:
-                lines = [f"{result.graph.name}  ({result.graph.source.path})"]
+                lines = [f"{result.graph.name}  ({printable(result.graph.source.path)})"]
             else:
                 lines = list(report.network_lines(result.graph, width, depth))
             print("\n" * (i > 0) + "\n".join(lines))

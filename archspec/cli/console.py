@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from archspec.language.source import printable_lines
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 def usage_error(message: str) -> NoReturn:
     """Print a message and exit with status 2."""
-    print(f"archspec: {message}", file=sys.stderr)
+    print(f"archspec: {printable_lines(message)}", file=sys.stderr)
     raise typer.Exit(2)
 
 
@@ -89,9 +91,9 @@ def struck(text: str) -> str:
 
 def print_json(content: object) -> None:
     """Print data as JSON."""
-    import json
+    from archspec.language.diagnostics import json_text
 
-    print(json.dumps(content, indent=2))
+    print(json_text(content))
 
 
 def is_stdout(output: Path | None) -> bool:

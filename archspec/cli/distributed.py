@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from archspec.cli.console import print_diagnostics, progress, usage_error
-from archspec.language.source import SpecError
+from archspec.language.source import SpecError, printable_lines
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
@@ -31,6 +31,6 @@ def check_distributed(graphs: list[Graph], targets: list[str], processes: int, t
             except ValueError as error:
                 usage_error(str(error))
             except WorkerError as error:
-                print(f"archspec: {graph.name}: {error}", file=sys.stderr)
+                print(f"archspec: {graph.name}: {printable_lines(str(error))}", file=sys.stderr)
                 status = max(status, 2 if error.missing else 1)
     return status

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archspec.cli.console import usage_error, write_output
+from archspec.language.source import printable, printable_lines
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
@@ -40,7 +41,7 @@ def print_evidence(evidence: Evidence) -> None:
     style = "bold green" if evidence.agrees else "bold red"
     console.print(show.verdict(evidence), style=style, markup=False)
     for failure in evidence.failures:
-        console.print(str(failure), style="bold red", markup=False)
+        console.print(printable_lines(str(failure)), style="bold red", markup=False)
     if evidence.comparisons:
         console.print()
         console.print(show.table(evidence))
@@ -49,10 +50,10 @@ def print_evidence(evidence: Evidence) -> None:
         console.print()
     for target, versions in evidence.versions.items():
         folder = str(evidence.folders.get(target, "generated from the spec"))
-        text = f"{target}: {folder}, {', '.join(f'{k} {v}' for k, v in versions.items())}"
+        text = f"{target}: {printable(folder)}, {', '.join(f'{k} {v}' for k, v in versions.items())}"
         console.print(text, style="dim", markup=False)
     for path in evidence.stale:
-        text = f"{path} differs from what the spec generates (edited by hand, or out of date)"
+        text = f"{printable(str(path))} differs from what the spec generates (edited by hand, or out of date)"
         console.print(text, style="yellow", markup=False)
     if evidence.weights:
         print(f"outputs and gradients are those of given weights, sha256 {evidence.weights[:16]}")
@@ -88,8 +89,8 @@ def check_certificates(graphs: list[Graph], out: Path) -> int:
     for graph in graphs:
         reasons = certificate.stale_reasons(graph, out / graph.name)
         for reason in reasons:
-            print(f"{graph.name}: {reason}")
+            print(f"{graph.name}: {printable(reason)}")
         if not reasons:
-            print(f"{graph.name}: {out / graph.name / certificate.NAME} is up to date")
+            print(f"{graph.name}: {printable(str(out / graph.name / certificate.NAME))} is up to date")
         status = max(status, 1 if reasons else 0)
     return status

@@ -13,7 +13,7 @@ import typer
 from archspec.cli.console import print_diagnostics, usage_error
 from archspec.cli.options import GENERATED, Diagnostics, ErrorOnWarning, Out, Placement, Quiet, one_of
 from archspec.cli.specs import load_all
-from archspec.language.source import SpecError
+from archspec.language.source import SpecError, printable, printable_lines
 from archspec.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -80,14 +80,15 @@ def generate(
         done = write_files(files, out, force=force)
     except EditedError as error:
         for path in error.paths:
-            print(f"archspec: {path} was edited by hand: move the change to the spec, or use --force", file=sys.stderr)
+            shown = printable(str(path))
+            print(f"archspec: {shown} was edited by hand: move the change to the spec, or use --force", file=sys.stderr)
         raise typer.Exit(1) from None
     except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
         usage_error(f"cannot write below {out}: {getattr(error, 'strerror', None) or error}")
     if show:
-        print("\n".join(map(str, files)))
+        print("\n".join(printable(str(path)) for path in files))
         for path in done.kept if not force else ():
-            print(f"archspec: kept {path}, which was edited", file=sys.stderr)
+            print(f"archspec: kept {printable(str(path))}, which was edited", file=sys.stderr)
 
 
 def _files(graph: Graph, targets: list[str], out: Path, placed: bool, found: list[Diagnostic]) -> dict[Path, str]:
@@ -123,14 +124,16 @@ def _print_stale(planned: Plan, command: str) -> None:
     groups = (("missing", planned.new), ("out of date", planned.changed), ("edited by hand", planned.edited))
     for state, paths in groups:
         for path in paths:
-            print(f"{path}: {state}")
+            print(f"{printable(str(path))}: {state}")
     counts = ", ".join(f"{len(paths)} {state}" for state, paths in groups if paths)
     force = " --force" if planned.edited else ""
-    print(f"archspec: {counts}; run `{command}{force}`, or see the changes with --diff", file=sys.stderr)
+    print(f"archspec: {counts}; run `{printable(command)}{force}`, or see the changes with --diff", file=sys.stderr)
 
 
 def _print_diff(files: dict[Path, str], planned: Plan) -> None:
     for path in (*planned.new, *planned.changed, *planned.edited):
         before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
         old, new = before.splitlines(keepends=True), files[path].splitlines(keepends=True)
-        sys.stdout.writelines(difflib.unified_diff(old, new, f"{path}", f"{path} (generated)"))
+        name = printable(str(path))
+        lines = difflib.unified_diff(old, new, name, f"{name} (generated)")
+        sys.stdout.writelines(map(printable_lines, lines))

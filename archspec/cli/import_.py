@@ -13,6 +13,7 @@ import archspec
 from archspec.cli.console import usage_error, write_output
 from archspec.cli.options import Output
 from archspec.cli.sources import import_errors
+from archspec.language.source import printable, printable_lines
 
 if TYPE_CHECKING:
     from archspec.importers import Imported
@@ -77,7 +78,7 @@ def import_(
     _print_summary(imported, proven, source)
     if failures:
         for failure in failures:
-            print(f"error: {failure}", file=sys.stderr)
+            print(f"error: {printable_lines(str(failure))}", file=sys.stderr)
         print("the spec is not the model: nothing was written", file=sys.stderr)
         raise typer.Exit(1)
     if weights_out and not imported.weights:
@@ -109,4 +110,4 @@ def _print_summary(imported: Imported, proof: Any, source: str) -> None:
     if proof:
         lines.append(f"MACs {total.macs:,}; in float64 the generated code and the model differ by at most")
         lines += [f"  {value:.1e}  {what}" for what, value in proof.differences.items()]
-    print("\n".join(lines), file=sys.stderr)
+    print("\n".join(map(printable, lines)), file=sys.stderr)

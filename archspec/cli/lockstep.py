@@ -12,7 +12,7 @@ import typer
 from archspec.cli.console import print_diagnostics, progress, usage_error
 from archspec.cli.options import OneSpec, one_of
 from archspec.cli.specs import load_one
-from archspec.language.source import SpecError
+from archspec.language.source import SpecError, printable
 from archspec.targets import INSTALL, TRAINED, VARIANTS, target_of
 
 app = typer.Typer(add_completion=False)
@@ -84,7 +84,8 @@ def lockstep(
     except SpecError as error:
         raise typer.Exit(print_diagnostics(error.diagnostics)) from None
     except WorkerError as error:
-        print(f"archspec: {str(error).splitlines()[0].replace('DataError: ', '')}", file=sys.stderr)
+        first = printable(str(error).splitlines()[0].replace("DataError: ", ""))
+        print(f"archspec: {first}", file=sys.stderr)
         raise typer.Exit(2 if error.missing else 1) from None
     except (OSError, ValueError) as error:
         usage_error(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ import typer
 from archspec.cli.console import print_diagnostics, print_json, struck, terminal_width, usage_error, write_output
 from archspec.cli.options import Depth, DType, Output, Placement, Specs
 from archspec.cli.specs import load_all, load_or_exit
+from archspec.language.diagnostics import json_text
 from archspec.language.source import SpecError, did_you_mean
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _report(
     text: Any
     if format == "json":
         data = [report.as_data(one, columns or report.COLUMNS) for one in found]
-        text = json.dumps({"specs": data}, indent=2) + "\n"
+        text = json_text({"specs": data}) + "\n"
     elif format == "table":
         width = None if output else terminal_width()
         text = "\n\n".join("\n".join(report.report_lines(one, columns, width)) + "\n" for one in found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from archspec.cli.console import print_diagnostics, usage_error
-from archspec.language.source import SpecError
+from archspec.language.source import SpecError, printable, printable_lines
 
 if TYPE_CHECKING:
     from archspec.importers import UnsupportedModelError
@@ -31,7 +31,7 @@ def import_errors(source: str) -> Iterator[None]:
     except importers.MissingPackageError as error:
         usage_error(str(error))
     except importers.ImportFailedError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
@@ -42,14 +42,14 @@ def _print_unsupported(source: str, error: UnsupportedModelError) -> None:
         groups.setdefault((one.target, one.why), []).append(one)
     share = 1 - len(error.found) / max(error.total, 1)
     print(
-        f"error: {source} has {error.total} operators, of which {error.total - len(error.found)} are supported "
-        f"({share:.1%}); these are not:",
+        f"error: {printable(source)} has {error.total} operators, "
+        f"of which {error.total - len(error.found)} are supported ({share:.1%}); these are not:",
         file=sys.stderr,
     )
     for (target, why), found in groups.items():
         first = found[0]
         head = f"{target}: {why}" if why else target
         places = f"{first.path or 'the model'}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
-        print(f"  {head}", file=sys.stderr)
-        print(f"    in {places}" + (f", at {first.line}" if first.line else ""), file=sys.stderr)
+        print(f"  {printable(head)}", file=sys.stderr)
+        print(printable(f"    in {places}" + (f", at {first.line}" if first.line else "")), file=sys.stderr)
     print("nothing was written", file=sys.stderr)

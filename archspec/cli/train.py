@@ -12,7 +12,7 @@ import typer
 from archspec.cli.console import print_diagnostics, usage_error
 from archspec.cli.options import GENERATED, OneSpec, Out
 from archspec.cli.specs import load_one
-from archspec.language.source import SpecError, did_you_mean
+from archspec.language.source import SpecError, did_you_mean, printable
 from archspec.targets import INSTALL, TARGETS, TRAINED
 
 app = typer.Typer(add_completion=False)
@@ -53,7 +53,7 @@ def train(
     except OSError as error:
         usage_error(f"cannot write below {out}: {error.strerror or error}")
     for path in planned.edited:
-        print(f"archspec: {path} was edited by hand, and runs as it is", file=sys.stderr)
+        print(f"archspec: {printable(str(path))} was edited by hand, and runs as it is", file=sys.stderr)
     program = str(out / graph.name / TARGETS[target].folder / "train.py")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, program, *(arguments or [])])  # noqa: S606  signals and status are its own

@@ -10,7 +10,7 @@ import typer
 
 from archspec.cli.console import print_diagnostics, usage_error
 from archspec.cli.specs import load_one
-from archspec.language.source import SpecError
+from archspec.language.source import SpecError, printable, printable_lines
 from archspec.targets import require_code
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def weights(
         except OSError as error:
             usage_error(f"cannot write {output}: {error.strerror or error}")
     count = sum(value.size for value in found.values())
-    print(f"{output}: {len(found)} arrays, {count:,} values", file=sys.stderr)
+    print(f"{printable(str(output))}: {len(found)} arrays, {count:,} values", file=sys.stderr)
 
 
 def read_weights(graph: Graph, path: Path, workers: Workers) -> Any:
@@ -66,12 +66,12 @@ def read_weights(graph: Graph, path: Path, workers: Workers) -> Any:
     except WorkerError as error:
         _failed(path, error)
     except weight_files.WeightsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         raise typer.Exit(1) from None
 
 
 def _failed(path: Path, error: Any) -> NoReturn:
     if error.missing:
         usage_error(str(error))
-    print(f"error: {path}: {str(error).splitlines()[0]}", file=sys.stderr)
+    print(f"error: {printable(f'{path}: {str(error).splitlines()[0]}')}", file=sys.stderr)
     raise typer.Exit(1) from None

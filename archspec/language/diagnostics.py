@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -33,9 +34,14 @@ def summary(code: str) -> str:
     return text.partition(". ")[0].rstrip(".") + "."
 
 
+def json_text(data: object) -> str:
+    """Return data as JSON, with the strings that CI runners take for commands (`##[`) escaped."""
+    return re.sub(r"#(?=#\w*\[)", r"\\u0023", json.dumps(data, indent=2))
+
+
 def as_json(diagnostics: Sequence[Diagnostic]) -> str:
     """Return diagnostics as JSON; lines and columns count from 1, and `end_column` is exclusive."""
-    return json.dumps({"diagnostics": [_fact(d) for d in diagnostics]}, indent=2)
+    return json_text({"diagnostics": [_fact(d) for d in diagnostics]})
 
 
 def _fact(d: Diagnostic) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def as_sarif(diagnostics: Sequence[Diagnostic]) -> str:
         "results": [_result(d, rules.index(d.code)) for d in diagnostics],
     }
     schema = "https://json.schemastore.org/sarif-2.1.0.json"
-    return json.dumps({"$schema": schema, "version": "2.1.0", "runs": [run]}, indent=2)
+    return json_text({"$schema": schema, "version": "2.1.0", "runs": [run]})
 
 
 def _rule(code: str) -> dict[str, Any]:

@@ -48,18 +48,19 @@ class Diagnostic:
 
     def __str__(self) -> str:
         line, column, width = self.span
-        head = _printable(f"{self.path}:{line + 1}:{column + 1}: {self.severity}[{self.code}]: {self.message}")
+        head = printable(f"{self.path}:{line + 1}:{column + 1}: {self.severity}[{self.code}]: {self.message}")
         if not self.excerpt:
             return head + self._uses
         # Tabs stay tabs under tabs, and wide characters take two columns, so that the caret stands where it should.
-        before, under = self.excerpt[:column], self.excerpt[column : column + width]
+        before, under = printable(self.excerpt[:column]), printable(self.excerpt[column : column + width])
         pad = "".join(c if c == "\t" else " " * _columns(c) for c in before)
-        return f"{head}\n    {_printable(self.excerpt)}\n    {pad}{'^' * max(1, _columns(under))}{self._uses}"
+        carets = "^" * max(1, _columns(under))
+        return f"{head}\n{line + 1:>3} | {printable(self.excerpt)}\n{'':>3} | {pad}{carets}{self._uses}"
 
     @property
     def _uses(self) -> str:
         lines = (f"{self.path}:{span.line + 1}:{span.column + 1}: {message}" for span, message in self.related)
-        return "".join(f"\n{_printable(line)}" for line in lines)
+        return "".join(f"\n{printable(line)}" for line in lines)
 
 
 class SpecError(Exception):
@@ -392,11 +393,22 @@ def format_value(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
     text = f"'{value}'" if isinstance(value, str) else f"{value}"
-    return _printable(text if len(text) <= 60 else text[:57] + "...")
+    return printable(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+# What CI runners take for commands: a line that starts with `::` (GitHub), `##[` or `##vso[` anywhere (GitHub, Azure).
+_COMMAND = re.compile(r"(?<![^\s]):(?=:)|#(?=#\w*\[)")
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters, and what CI runners take for commands, as escape sequences."""
+    text = "".join(c if c.isprintable() or c == "\t" else f"\\x{ord(c):02x}" for c in text)
+    return _COMMAND.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of several lines, each as `printable` returns it."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _columns(text: str) -> int:

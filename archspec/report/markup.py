@@ -25,7 +25,7 @@ def _markdown(table: Table, titled: bool) -> str:
 def _plain(text: str) -> str:
     """Return a text with nothing in it that Markdown, or HTML within it, would take for its own."""
     text = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text).replace("://", ":\\//").replace("\n", " ")
-    return re.sub(r"^(\d*)([-+.)=])", r"\1\\\2", text)  # a list's mark, or a rule
+    return re.sub(r"^(\d*)([-+.)=:])", r"\1\\\2", text)  # a list's mark, a rule, or a CI runner's command
 
 
 def as_csv(facts: Facts, columns: Iterable[str] | None = None) -> str:
@@ -94,7 +94,7 @@ def as_latex(facts: Facts, columns: Iterable[str] | None = None) -> str:
         r"\begin{landscape}",
         r"\scriptsize",
         rf"\section*{{{_latex(facts.graph.name)}}}",
-        _latex(facts.graph.spec.source),
+        rf"\noindent {_latex(facts.graph.spec.source)}",
     ]
     for table in tables(facts, columns):
         lines += [rf"\subsection*{{{_latex(table.title)}}}", *_longtable(table)]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from archspec.analysis.claims import Verdict, format_number
 from archspec.graph import Graph
+from archspec.language.source import printable
 from archspec.report.facts import (
     Facts,
     Table,
@@ -58,18 +59,18 @@ def claims_lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
     rows = [("", "claim", "claimed", "computed", "source")]
     for verdict in verdicts:
         claim = verdict.claim
-        source = ", ".join(word for word in (claim.says, claim.where) if word)
+        source = printable(", ".join(word for word in (claim.says, claim.where) if word))
         if claim.disputed:
-            source = f"~~{source}~~ {claim.disputed}".replace("~~~~", "").strip()
+            source = f"~~{source}~~ {printable(claim.disputed)}".replace("~~~~", "").strip()
         mark = "\u2717" if not verdict.holds else "" if claim.disputed else "\u2713"
         rows.append((mark, verdict.what, format_number(verdict.claimed), format_number(verdict.computed), source))
     yield from aligned(rows, {2, 3})
 
 
 def _head(facts: Facts) -> Iterator[str]:
-    yield f"{facts.graph.name}  ({facts.graph.source.path})"
+    yield f"{facts.graph.name}  ({printable(facts.graph.source.path)})"
     if facts.graph.spec.source:
-        yield facts.graph.spec.source
+        yield f"source: {printable(facts.graph.spec.source)}"
     yield ""
 
 

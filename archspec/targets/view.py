@@ -221,7 +221,7 @@ def spec_path(source: Source) -> str:
     """Return the path of a spec that does not depend on the working directory, e.g. `specs/alexnet.yaml`."""
     parts = PurePath(source.path).parts
     path = "/".join(parts[parts.index("specs") :] if "specs" in parts[:-1] else parts[-1:])
-    return "".join(c if c.isprintable() else "?" for c in path)  # it stands in a comment of generated code
+    return "".join(c if c.isprintable() else "?" for c in path)  # for a comment of generated code
 
 
 def spec_hash(source: Source) -> str:

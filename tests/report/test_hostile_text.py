@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -102,6 +104,61 @@ def test_initializers_outside_float32_are_rejected(rule: str) -> None:
     """The numbers of an initializer and their squares must be finite float32 numbers."""
     with pytest.raises(archspec.SpecError, match=r"error\[(out-of-range|wrong-value)\]"):
         network(f"{{name: c, op: conv2d, out_channels: 2, kernel_size: 3, init: {{weight: {rule}}}}}")
+
+
+def speaks_to_a_runner(text: str) -> list[str]:
+    """Return the lines of a text that a terminal or a CI runner would not only show.
+
+    GitHub's runner (actions/runner, ActionCommand.cs) takes a line for a command if it starts with `::` after blanks,
+    or has `##[command]` anywhere; Azure's likewise takes `##vso[command]`.
+    """
+    unprintable = re.compile(r"^\s*::|##\w*\[|[^\t -~\u2713\u2717]")
+    return [line for line in text.split("\n") if unprintable.search(line)]
+
+
+RUNNER = '"::add-mask::parameters ##[add-mask]layers ##vso[task.complete]"'
+SPOKEN = f"""archspec: 1
+name: net
+source: {RUNNER}
+input: {{channels: 3, height: 8, width: 8}}
+layers: [{{name: relu, op: relu}}]
+claims:
+  - {{params: 0, says: {RUNNER}, where: {RUNNER}}}
+  - {{params: 1, says: {RUNNER}, where: {RUNNER}, disputed: {RUNNER}}}
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "FILE"],
+        ["check", "FILE", "--format", "json"],
+        *(["report", "FILE", "--format", name] for name in ("table", "markdown", "csv", "json", "latex", "html")),
+        ["compare", "FILE", "FILE"],
+        ["generate", "FILE", "--target", "numpy"],
+        ["generate", "FILE", "--target", "numpy", "--diff"],
+        ["generate", "FILE", "--target", "numpy", "--check"],
+        ["draw", "FILE", "-o", "FILE"],
+        ["report", "FILE", "-o", "FILE"],
+        ["check", "nowhere-FILE"],
+        ["check", "FILE/FILE"],
+        ["check", "FAULTY"],
+        ["verify", "FILE", "--check"],
+    ],
+    ids=" ".join,
+)
+def test_a_spec_does_not_speak_to_a_ci_runner(arguments: list[str], tmp_path: Path) -> None:
+    """Neither texts, values, file names nor the files of a certificate end up as a command of a CI runner."""
+    name = "::error:: ##[error]\n::error::\x1b[31m.yaml"
+    (tmp_path / name).write_text(SPOKEN)
+    (tmp_path / "FAULTY").write_text(f"::stop-commands::x:\n  ##[debug] : 1\n{RUNNER}: 3\n")
+    verify = {"spec": {"sha256": ""}, "agrees": True, "targets": {"a": {"files": {"x\n::error::pwned": "0"}}}}
+    (tmp_path / "generated" / "net").mkdir(parents=True)
+    (tmp_path / "generated" / "net" / "verify.json").write_text(json.dumps(verify))
+    run = archspec_command(*(word.replace("FILE", name) for word in arguments), cwd=tmp_path)
+
+    assert run.stdout + run.stderr
+    assert speaks_to_a_runner(run.stdout + run.stderr) == []
 
 
 def test_control_characters_of_a_spec_are_escaped() -> None:
