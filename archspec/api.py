@@ -11,7 +11,7 @@ from archspec.analysis import Totals, totals
 from archspec.graph import Graph, build, load_claims
 from archspec.graph import load as load
 from archspec.graph.build import require_scores
-from archspec.language.source import Diagnostic, Source, SpecError
+from archspec.language.source import Diagnostic, Source, SpecError, first_diagnostics
 from archspec.language.spec import CLAIMS_SUFFIX
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def check(spec: Spec) -> Checked:
     verdicts: Sequence[Verdict] = ()
     try:
         verdicts = claims.verdicts(graph)
-        diagnostics += claims.errors(graph, list(verdicts))
+        diagnostics += first_diagnostics(claims.errors(graph, list(verdicts)))
     except SpecError as error:
         diagnostics += error.diagnostics
     return Checked(graph, tuple(diagnostics), tuple(verdicts), of_claims)

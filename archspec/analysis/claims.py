@@ -16,6 +16,7 @@ from archspec.language.ops.base import format_shape
 from archspec.language.source import Diagnostic, SpecError
 from archspec.language.spec import Claim
 
+MAX_CLAIMED_LAYERS = 1_000_000
 _ABOUT = re.compile(r"\b(about|around|roughly|approximately|nearly|almost|some|circa)\b|[~≈约大概]", re.I)
 
 
@@ -50,24 +51,31 @@ def verdicts(graph: Graph) -> list[Verdict]:
     if not graph.spec.claims:
         return []
 
-    @cache
-    def whole(subject: str) -> Any:
-        return _computed(graph, graph.nodes, subject)
-
+    named = graph.named
     neighbours: dict[str, Graph] = {}  # read once, however many claims compare with one
 
+    @cache
+    def computed_for(of: Graph, layers: tuple[str, ...], subject: str) -> Any:
+        if subject == "params_share":
+            return computed_for(of, layers, "params") / max(1, computed_for(of, (), "params"))
+        nodes = tuple(dict.fromkeys(node for name in layers for node in named[name])) if layers else of.nodes
+        return _computed(nodes, subject)
+
+    count = 0
     found = []
     for i, claim in enumerate(graph.spec.claims):
         (subject,) = claim.subjects
         what = f"{'+'.join(claim.layers)} {subject}".strip()
-        nodes = tuple(dict.fromkeys(node for name in claim.layers for node in graph.named[name]))
-        computed = _computed(graph, nodes, subject) if nodes else whole(subject)
+        count += sum(len(named[name]) for name in claim.layers)
+        if count > MAX_CLAIMED_LAYERS:
+            message = f"the claims are about more than {MAX_CLAIMED_LAYERS:,} layers, each as often as it is named"
+            raise SpecError([graph.source.error("too-large", message, ("claims", i, "layer"))])
+        computed = computed_for(graph, tuple(claim.layers), subject)
         if claim.times:
             what += f", times {claim.times.removesuffix('.yaml')}'s"
             if claim.times not in neighbours:
                 neighbours[claim.times] = _other(graph, claim.times, i)
-            neighbour = neighbours[claim.times]
-            unit = _computed(neighbour, neighbour.nodes, subject)
+            unit = computed_for(neighbours[claim.times], (), subject)
             if isinstance(unit, list) or not unit:
                 message = f"{claim.times} has no {subject} to compare with"
                 raise SpecError([graph.source.error("claim", message, ("claims", i, "times"))])
@@ -110,7 +118,7 @@ def format_number(value: Any) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:,.4g}"
 
 
-def _computed(graph: Graph, nodes: tuple[Node, ...], subject: str) -> Any:
+def _computed(nodes: tuple[Node, ...], subject: str) -> Any:
     """Return the computed value of `subject` for `nodes`."""
     if subject == "input_shape":
         return list(nodes[0].input_shapes[0])
@@ -118,8 +126,6 @@ def _computed(graph: Graph, nodes: tuple[Node, ...], subject: str) -> Any:
         return list(nodes[-1].output_shape)
     if subject == "weight_shape":
         return list(nodes[0].trainable.get("weight", ()))
-    if subject == "params_share":
-        return sum(map(analysis.params, nodes)) / max(1, sum(map(analysis.params, graph.nodes)))
     if subject == "weight_layers":
         return sum(node.kernel is not None for node in nodes)
     if subject in ("macs", "flops"):

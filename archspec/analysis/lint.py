@@ -10,7 +10,7 @@ from archspec.graph import Graph, Instance, Node
 from archspec.graph.graph import nodes_of
 from archspec.language.blocks import Row
 from archspec.language.ops.base import Lint, format_shape
-from archspec.language.source import Diagnostic, Loc
+from archspec.language.source import Diagnostic, Loc, first_diagnostics
 
 
 class Finding(NamedTuple):
@@ -50,7 +50,7 @@ def lints(graph: Graph) -> list[Diagnostic]:
     for (loc, code), node in unmet.items():
         message = f"{node.name}: there is no {code} here to allow"
         warnings.append(graph.source.warning("unused-allow", message, (*loc, "allow")))
-    return sorted(warnings, key=lambda warning: warning.span)
+    return first_diagnostics(sorted(warnings, key=lambda warning: warning.span))
 
 
 def _windows(graph: Graph) -> Iterator[Finding]:

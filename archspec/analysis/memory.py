@@ -47,7 +47,8 @@ def saved_bytes(graph: Graph, batch: int = 1, dtype: str = "float32") -> dict[No
     A layer's output counts for that layer, whichever layers need it.
     """
     own = {node: _own_saved(node, batch, dtype) for node in graph.nodes}
-    for tensor in {saved for node in graph.nodes for saved in _saved_activations(node)}:
+    owners = _owners(graph)
+    for tensor in {saved for node in graph.nodes for saved in _saved_activations(node, owners)}:
         if tensor is not graph.input:
             own[tensor] += activation_bytes(tensor, batch, dtype)
     return own
@@ -79,7 +80,7 @@ Lifetime = tuple[int, int, int]  # first moment, last moment, bytes
 
 def _inference(graph: Graph, batch: int, dtype: str) -> Iterator[Lifetime]:
     """Yield the lifetime of every activation; layer i runs at moment i."""
-    last = _last_readers(graph)
+    last = _last_readers(graph, _owners(graph))
     for i, node in enumerate(graph.nodes):
         if not node.op.is_view:
             yield i, last[node], activation_bytes(node, batch, dtype)
@@ -92,10 +93,11 @@ def _training(graph: Graph, batch: int, dtype: str, recipe: Training | None) -> 
     """
     end = 2 * len(graph.nodes) - 1
     largest = 0
-    last = _last_readers(graph)
+    owners = _owners(graph)
+    last = _last_readers(graph, owners)
     needed = dict(last)  # the last moment at which each activation is needed
     for i, node in reversed(list(enumerate(graph.nodes))):
-        needed.update(dict.fromkeys(_saved_activations(node), end - i))
+        needed.update(dict.fromkeys(_saved_activations(node, owners), end - i))
     for i, node in enumerate(graph.nodes):
         yield i, end - i, _own_saved(node, batch, dtype)
         for shape in node.trainable.values():
@@ -129,25 +131,26 @@ def _peak(lifetimes: Iterable[Lifetime], moments: int) -> int:
     return max(accumulate(change))
 
 
-def _last_readers(graph: Graph) -> dict[Node, int]:
+def _owners(graph: Graph) -> dict[Node, Node]:
+    """Return, for the input and every layer, the layer that owns the memory of its output."""
+    owners = {graph.input: graph.input}
+    for node in graph.nodes:
+        owners[node] = owners[node.inputs[0]] if node.op.is_view else node
+    return owners
+
+
+def _last_readers(graph: Graph, owners: dict[Node, Node]) -> dict[Node, int]:
     """Return the index of the last layer that reads each activation; the network's output is needed to the end."""
-    last = {_storage(read): i for i, node in enumerate(graph.nodes) for read in node.inputs}
-    return {**last, _storage(graph.output): len(graph.nodes) - 1}
+    last = {owners[read]: i for i, node in enumerate(graph.nodes) for read in node.inputs}
+    return {**last, owners[graph.output]: len(graph.nodes) - 1}
 
 
-def _storage(node: Node) -> Node:
-    """Return the layer that owns the memory of a layer's output."""
-    while node.op.is_view and node.inputs:
-        (node,) = node.inputs
-    return node
-
-
-def _saved_activations(node: Node) -> list[Node]:
+def _saved_activations(node: Node, owners: dict[Node, Node]) -> list[Node]:
     """Return the activations that the backward pass of a layer needs."""
     if isinstance(node.op, Input) or not (node.needs_input_grad or node.trainable):
         return []
     saved = node.op.saved_for_backward(*node.input_shapes)
-    return [_storage(read) for read in node.inputs if saved.input] + [_storage(node)] * saved.output
+    return [owners[read] for read in node.inputs if saved.input] + [owners[node]] * saved.output
 
 
 def _own_saved(node: Node, batch: int, dtype: str) -> int:

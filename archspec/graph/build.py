@@ -16,7 +16,16 @@ from archspec.language.errors import explain, layer_head
 from archspec.language.expressions import Expression, ExpressionError
 from archspec.language.ops import OPS, Op, ShapeError
 from archspec.language.ops.base import channels_of, describe_shape, format_shape
-from archspec.language.source import Diagnostic, Loc, Source, Span, SpecError, did_you_mean, format_value
+from archspec.language.source import (
+    Diagnostic,
+    Loc,
+    Source,
+    Span,
+    SpecError,
+    did_you_mean,
+    first_diagnostics,
+    format_value,
+)
 from archspec.language.spec import MAX_LAYERS, Spec, claim_errors, parse, parse_claims
 
 Values = Mapping[str, Any]
@@ -41,9 +50,9 @@ def build(source: Source) -> Graph:
         raise SpecError([source.error("nothing-to-train", message, ("training",), key=True)])
     if spec.training:
         require_scores(graph)
-    if errors := list(_without_values(graph)):
+    if errors := first_diagnostics(_without_values(graph)):
         raise SpecError(errors)
-    if errors := list(_unknown_layers(graph)):
+    if errors := first_diagnostics(_unknown_layers(graph)):
         raise SpecError(errors)
     return graph
 
@@ -69,7 +78,7 @@ def load_claims(path: Path | str) -> Graph:
         message = f"cannot read {document.spec}: {error.strerror}"
         raise SpecError([source.error("unknown-spec", message, ("spec",))]) from None
     graph = replace(graph, source=source, spec=graph.spec.model_copy(update={"claims": document.claims}))
-    if errors := list(claim_errors(graph.spec, source)) or list(_unknown_layers(graph)):
+    if errors := first_diagnostics(claim_errors(graph.spec, source)) or first_diagnostics(_unknown_layers(graph)):
         raise SpecError(errors)
     return graph
 

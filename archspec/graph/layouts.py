@@ -27,19 +27,16 @@ def flattened_maps(graph: Graph) -> dict[Node, Shape]:
     in the result. Before any other flatten the target has to transpose the feature maps, unless they are 1 x 1.
     """
     readers = graph.readers()
+    free: dict[Node, bool] = {}  # whether the order of a layer's output does not matter, or it is a linear layer
+    for node in reversed(graph.nodes):
+        passes = (node.op.is_view or _is_elementwise(node)) and node is not graph.output
+        free[node] = _is_linear(node) or (passes and all(free[reader] for reader in readers[node]))
     found: dict[Node, Shape] = {}
-    for flatten in graph.nodes:
-        if not flattens_maps(flatten):
-            continue
-        reached, front = {flatten}, [flatten]
-        while front:
-            node = front.pop()
-            fresh = [] if _is_linear(node) else [r for r in readers[node] if r not in reached]
-            reached.update(fresh)
-            front += fresh
-        free = all(node.op.is_view or _is_elementwise(node) or _is_linear(node) for node in reached)
-        if free and (graph.output not in reached or _is_linear(graph.output)):
-            found.update(dict.fromkeys(reached, flatten.input_shapes[0]))
+    for node in graph.nodes:
+        if free[node] and flattens_maps(node):
+            found[node] = node.input_shapes[0]
+        elif free[node] and node.inputs[0] in found and not _is_linear(node.inputs[0]):
+            found[node] = found[node.inputs[0]]
     return found
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from archspec.language.source import did_you_mean
+from archspec.language.source import did_you_mean, listed
 
 _NOT_YET = "it is not in the language yet"
 
@@ -126,7 +126,7 @@ def op_hint(name: object, ops: Iterable[str]) -> str:
         return f"; write `op: {same[0]}`"
     if plain in _OPS:
         return f"; {_OPS[plain]}"
-    return did_you_mean(name, ops) or f"; there are {', '.join(ops)}"
+    return did_you_mean(name, ops) or f"; there are {listed(ops)}"
 
 
 def choice_hint(tag: str, name: object, choices: Iterable[str]) -> str:
@@ -138,7 +138,7 @@ def choice_hint(tag: str, name: object, choices: Iterable[str]) -> str:
     return did_you_mean(str(name)[:64].lower(), choices) or f"; there are {', '.join(choices)}"
 
 
-def key_hint(key: object, section: str, keys: Iterable[str], present: Iterable[str]) -> str:
+def key_hint(key: object, section: str, keys: Iterable[str], present: Collection[str]) -> str:
     """Return a hint for an unknown key of a layer (`layers`), of `training`, or of another section.
 
     A key that is `present` already is never suggested.
@@ -148,8 +148,8 @@ def key_hint(key: object, section: str, keys: Iterable[str], present: Iterable[s
     keys = list(keys)
     if hint and (not hint.startswith("write `") or _first_word(hint) in keys):
         return f"; {hint}"
-    absent = [name for name in keys if name not in set(present)]
-    return did_you_mean(key, absent) or f"; it has {', '.join(keys) or 'none'}"
+    absent = [name for name in keys if name not in present]
+    return did_you_mean(key, absent) or f"; it has {listed(keys) or 'none'}"
 
 
 def _first_word(hint: str) -> str:

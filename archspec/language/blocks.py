@@ -16,9 +16,21 @@ from archspec.language.expressions import Expression, ExpressionError
 from archspec.language.expressions import parse as parse_expression
 from archspec.language.names import class_name
 from archspec.language.ops import OPS, Op
-from archspec.language.source import Diagnostic, Loc, Source, did_you_mean, format_value
+from archspec.language.source import (
+    MAX_DIAGNOSTICS,
+    Diagnostic,
+    Loc,
+    Source,
+    SpecError,
+    did_you_mean,
+    first_diagnostics,
+    format_value,
+    listed,
+)
 
 MAX_DEPTH = 16  # blocks in blocks
+MAX_BLOCKS = 1000
+MAX_ATTRIBUTES = 100  # of a block
 REQUIRED = "required"
 ROW_KEYS = ("name", "op", "from", "allow", "repeat", "first", "when")
 
@@ -110,12 +122,21 @@ class Parser:
 
     def _error(self, code: str, message: str, loc: Loc, *, key: bool = False) -> None:
         self.errors.append(self.source.error(code, message, loc, key=key))
+        self._stop_after_many()
+
+    def _stop_after_many(self) -> None:
+        """Raise SpecError if there are more errors than are shown."""
+        if len(self.errors) > MAX_DIAGNOSTICS:
+            raise SpecError(first_diagnostics(self.errors))
 
     # --- blocks ---
 
     def _blocks(self, data: Any) -> None:
         if not isinstance(data, dict):
             self._error("wrong-type", f"blocks must be a mapping, not {format_value(data)}", ("blocks",))
+            return
+        if len(data) > MAX_BLOCKS:
+            self._error("too-large", f"blocks must have at most {MAX_BLOCKS:,}", ("blocks",))
             return
         classes: dict[str, str] = {}
         for name, content in data.items():
@@ -177,6 +198,9 @@ class Parser:
             example = "a mapping such as {width: required, stride: 1}"
             self._error("wrong-type", f"attributes must be {example}, not {format_value(data)}", loc)
             return {}
+        if len(data) > MAX_ATTRIBUTES:
+            self._error("too-large", f"attributes must have at most {MAX_ATTRIBUTES}", loc)
+            return {}
         found: dict[str, Any] = {}
         optional = ""
         for name, default in data.items():
@@ -221,7 +245,12 @@ class Parser:
         if len(data) > self.max_rows:
             self._error("too-large", f"layers must have at most {self.max_rows:,}", loc)
             return ()
-        rows = [row for i, raw in enumerate(data) if (row := self._row(raw, (*loc, i), attributes))]
+        rows = []
+        for i, raw in enumerate(data):
+            if row := self._row(raw, (*loc, i), attributes):
+                rows.append(row)
+            else:
+                self._stop_after_many()
         self._names(data, loc, inputs)
         return tuple(rows)
 
@@ -336,7 +365,7 @@ class Parser:
             model = OPS[op].model_validate(given)
         except ValidationError as error:
             diagnostics = explain(error, self.source, OPS[op], loc, places)
-            for diagnostic, detail in zip(diagnostics, error.errors(), strict=True):
+            for diagnostic, detail in zip(diagnostics, error.errors(), strict=False):
                 if detail["type"] == "missing" and detail["loc"][0] in raw:
                     continue  # it is an expression
                 value = detail["input"]
@@ -434,7 +463,7 @@ class Parser:
         known = [*attributes, *(["in_channels"] if loc[0] == "blocks" else []), *(["index"] if repeated else [])]
         for name in sorted(expression.names - set(known)):
             offset = re.search(rf"\b{name}\b", text)
-            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+            hint = did_you_mean(name, known) or f"; there are {listed(known)}"
             if name == "index":
                 hint = ": it is known in a layer with repeat"
             elif name in ("True", "False"):
@@ -455,7 +484,6 @@ class Parser:
         layers = [row if isinstance(row, dict) else {} for row in rows]
         seen = dict.fromkeys(inputs, -1)
         names = {layer["name"] for layer in layers if isinstance(layer.get("name"), str)}
-        count = 0
         for i, layer in enumerate(layers):
             reads = layer.get("from")
             for j, read in enumerate(reads if isinstance(reads, list) else [reads]):
@@ -464,8 +492,7 @@ class Parser:
                     if read in names:
                         hint = f": {read} is {'this layer' if layer.get('name') == read else 'below it'}"
                     else:
-                        hint = did_you_mean(read, seen) if count < 50 else ""  # the search is slow
-                    count += 1
+                        hint = did_you_mean(read, seen)
                     head = layer_head(self.source.data, (*loc, i))
                     self._error("unknown-layer", f"{head}no layer {format_value(read)} above this one{hint}", place)
             name = layer.get("name")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from archspec.language.aliases import choice_hint, key_hint
 from archspec.language.ops.base import Lint
-from archspec.language.source import Diagnostic, Loc, Source, did_you_mean, format_value
+from archspec.language.source import Diagnostic, Loc, Source, did_you_mean, first_diagnostics, format_value
 
 
 def explain(
@@ -24,7 +24,8 @@ def explain(
 
     `places` are the locations of keys that came from elsewhere.
     """
-    return [_reword(dict(detail), source, model, base, places or {}) for detail in error.errors(include_url=False)]
+    details = error.errors(include_url=False)
+    return first_diagnostics(_reword(dict(detail), source, model, base, places or {}) for detail in details)
 
 
 # Pydantic's error types for a value of the wrong type.
@@ -150,10 +151,10 @@ def _value(source: Source, loc: Loc) -> Any:
     return value
 
 
-def _present(loc: Loc, source: Source) -> list[str]:
+def _present(loc: Loc, source: Source) -> Collection[str]:
     """Return the keys beside the last one of `loc`."""
     parent = _value(source, loc[:-1])
-    return [str(key) for key in parent] if isinstance(parent, dict) else []
+    return parent if isinstance(parent, dict) else ()
 
 
 def _keys(loc: Loc, spec_model: type[BaseModel]) -> list[str]:

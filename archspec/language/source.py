@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +16,10 @@ import yaml
 # A spec is untrusted text: these bounds are checked on the event stream, before anything is composed.
 MAX_BYTES = 16 * 2**20
 MAX_DEPTH = 32
-MAX_NODES = 2_000_000
+MAX_NODES = 300_000
 MAX_DIGITS = 40
+MAX_DIAGNOSTICS = 1000
+MAX_COMPARISONS = 20_000  # of words, for suggestions: one takes up to 50 us
 _YAML_VERSION = "specs are read as YAML 1.2"
 
 # libyaml's parser where PyYAML was built with it; PyYAML's own gives the same events, ten times slower.
@@ -93,6 +96,8 @@ class Source:
     @classmethod
     def parse(cls, content: str | bytes, path: str = "<spec>") -> Source:
         """Return the source in `content`; raise SpecError for its errors."""
+        global _compared
+        _compared = 0
         text = _decode(content, path)
         collecting = gc.isenabled()
         gc.disable()  # millions of small objects and no cycles: the collector would nearly double the time
@@ -417,9 +422,35 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def first_diagnostics(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Return the first MAX_DIAGNOSTICS diagnostics and, if there are more, one that says so."""
+    found = list(islice(diagnostics, MAX_DIAGNOSTICS + 1))
+    if len(found) > MAX_DIAGNOSTICS:
+        message = f"more than {MAX_DIAGNOSTICS:,} errors or warnings: the others are not shown"
+        found[-1] = replace(found[-1], code="too-large", message=message, allowed="")
+    return found
+
+
+_compared = 0  # words, since the last spec was read
+
+
 def did_you_mean(word: Any, words: Iterable[str]) -> str:
-    """Return `; did you mean 'x'?` for the nearest of `words`, or an empty string if none is near."""
+    """Return `; did you mean 'x'?` for the nearest of `words`, or an empty string if none is near.
+
+    Nothing is suggested any more after MAX_COMPARISONS for one spec.
+    """
     import difflib
 
-    found = difflib.get_close_matches(str(word)[:64], list(words)[-1000:], n=1)
+    global _compared
+    candidates = list(words)[-1000:]
+    _compared += len(candidates)
+    if _compared > MAX_COMPARISONS:
+        return ""
+    found = difflib.get_close_matches(str(word)[:64], candidates, n=1)
     return f"; did you mean {format_value(found[0])}?" if found else ""
+
+
+def listed(words: Iterable[str]) -> str:
+    """Return words as text, separated by commas; of more than a hundred, the first."""
+    found = list(islice(words, 101))
+    return ", ".join(found if len(found) <= 100 else [*found[:100], "..."])

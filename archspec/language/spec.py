@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
@@ -15,9 +16,10 @@ from archspec.language.names import NAMES_SCHEMA, SpecName, Text, one_or_more
 from archspec.language.ops import Input
 from archspec.language.ops.base import Role
 from archspec.language.recipe import Training, check_images
-from archspec.language.source import Diagnostic, Source, SpecError, did_you_mean, format_value
+from archspec.language.source import Diagnostic, Source, SpecError, did_you_mean, first_diagnostics, format_value
 
 MAX_LAYERS = 250_000  # rows, each as often as it is repeated
+MAX_CLAIMS = 10_000
 
 
 def _number(value: Any) -> int | float:
@@ -144,7 +146,7 @@ class Spec(BaseModel):
     # Read by archspec.language.blocks; archspec.language.schema describes them.
     blocks: Annotated[dict[str, Block], PlainValidator(lambda value: value), WithJsonSchema({"x": "blocks"})] = {}
     layers: Annotated[tuple[Row, ...], PlainValidator(lambda value: value), WithJsonSchema({"x": "layers"})]
-    claims: list[Claim] = []
+    claims: Annotated[list[Claim], Field(max_length=MAX_CLAIMS)] = []
 
     @property
     def is_flat(self) -> bool:
@@ -163,7 +165,7 @@ class ClaimsFile(BaseModel):
     archspec: Version
     spec: SpecFile
     source: Text = ""
-    claims: Annotated[list[Claim], Field(min_length=1)]
+    claims: Annotated[list[Claim], Field(min_length=1, max_length=MAX_CLAIMS)]
 
 
 def parse_claims(source: Source) -> ClaimsFile:
@@ -198,7 +200,7 @@ def parse(source: Source) -> Spec:
     errors += parser.errors
     if errors:
         raise SpecError(errors)
-    if errors := [*claim_errors(spec, source), *check_images(spec.training, spec.input, source)]:
+    if errors := first_diagnostics(chain(claim_errors(spec, source), check_images(spec.training, spec.input, source))):
         raise SpecError(errors)
     return spec
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import Any
 
 from archspec import analysis
@@ -14,6 +16,7 @@ from archspec.language.spec import Multipliers
 from archspec.report.facts import attributes
 from archspec.report.text import aligned
 
+MAX_MATCHES = 1_000_000  # pairs of rows of one op, which difflib looks at again and again
 Pair = tuple[Folded | None, Folded | None]
 
 
@@ -21,8 +24,8 @@ def align(a: Graph, b: Graph, depth: int | None = None) -> list[Pair]:
     """Return the rows of two networks in pairs, in order; a row that the other network lacks is paired with None.
 
     The alignment is the longest common subsequence of ops and blocks: names of layers do not matter, and an added layer
-    does not shift the rest. Blocks are aligned before what is in them, by their names where both networks have them.
-    `depth` unfolds that many levels of blocks, None all.
+    does not shift the rest. Networks of thousands of rows of one op are aligned by position. Blocks are aligned before
+    what is in them, by their names where both networks have them. `depth` unfolds that many levels of blocks, None all.
     """
     pairs = _align(folded(a), folded(b))
     while depth is None or depth > 0:
@@ -46,6 +49,9 @@ def _align(a: Sequence[Folded], b: Sequence[Folded], *, by_name: bool = True) ->
     from difflib import SequenceMatcher
 
     words_a, words_b = ([_word(item, by_name) for item in rows] for rows in (a, b))
+    counts = Counter(words_b)
+    if sum(counts[word] for word in words_a) > MAX_MATCHES:
+        return _align_by_position(a, b)
     pairs: list[Pair] = []
     for _, i, i_end, j, j_end in SequenceMatcher(None, words_a, words_b, autojunk=False).get_opcodes():
         if words_a[i:i_end] == words_b[j:j_end]:
@@ -55,6 +61,23 @@ def _align(a: Sequence[Folded], b: Sequence[Folded], *, by_name: bool = True) ->
         else:
             pairs += [(item, None) for item in a[i:i_end]] + [(None, item) for item in b[j:j_end]]
     return pairs
+
+
+def _align_by_position(a: Sequence[Folded], b: Sequence[Folded]) -> list[Pair]:
+    """Return rows in pairs by their place from the start, and from the last that differ by their place from the end."""
+    words = [[_word(item, by_name=True) for item in rows] for rows in (a, b)]
+    start, most = 0, min(len(a), len(b))
+    while start < most and words[0][start] == words[1][start]:
+        start += 1
+    end = 0
+    while end < most - start and words[0][-1 - end] == words[1][-1 - end]:
+        end += 1
+    middle: list[Pair] = []
+    for left, right in zip_longest(a[start : len(a) - end], b[start : len(b) - end]):
+        same = left and right and _word(left, by_name=True) == _word(right, by_name=True)
+        middle += [(left, right)] if same or not (left and right) else [(left, None), (None, right)]
+    ends = zip(a[len(a) - end :], b[len(b) - end :], strict=True)
+    return [*zip(a[:start], b[:start], strict=True), *middle, *ends]
 
 
 def _word(item: Folded, by_name: bool) -> str:

@@ -110,6 +110,13 @@ def boxes(graph: Graph, depth: int = 0) -> list[Box]:
 
     A row of the text that uses a block is one box, unless `depth` unfolds it.
     """
+    made = _unplaced(graph, depth)
+    _place(made)
+    return made
+
+
+def _unplaced(graph: Graph, depth: int) -> list[Box]:
+    """Return the boxes of a network without rank and lane."""
     of: dict[Node, Box] = {graph.input: Box(graph.input, [])}
     made = [of[graph.input]]
     items = folded(graph, depth)
@@ -129,6 +136,11 @@ def boxes(graph: Graph, depth: int = 0) -> list[Box]:
         else:
             of[node] = of[first]
             of[first].then.append(node)
+    return made
+
+
+def _place(made: list[Box]) -> None:
+    """Set the rank and lane of each box."""
     readers = Counter(read for box in made for read in set(box.reads))
     tails: list[Box] = []  # the last box of each lane
     for box in made:
@@ -140,7 +152,6 @@ def boxes(graph: Graph, depth: int = 0) -> list[Box]:
         box.lane = next(on, next(free, len(tails)))
         tails[box.lane : box.lane + 1] = [box]
         readers.subtract(set(box.reads))
-    return made
 
 
 @dataclass(frozen=True)
@@ -196,9 +207,10 @@ class Drawing:
 
 def draw(graph: Graph, depth: int = 0) -> Drawing | None:
     """Return the drawing of a network, from left to right; None above MAX_BOXES boxes or MAX_ARROWS arrows."""
-    made = boxes(graph, depth)
+    made = _unplaced(graph, depth)
     if len(made) > MAX_BOXES or sum(len(box.reads) for box in made) > MAX_ARROWS:
         return None
+    _place(made)
     maps = [box.node.output_shape for box in made if len(box.node.output_shape) == 3]
     vectors = [box.node.output_shape[0] for box in made if len(box.node.output_shape) < 3]  # or tokens
     scale = Scale(

@@ -527,7 +527,7 @@ class Body:
         name = self.resolve(name)
         if name in self.inputs:
             return self.model.input_variable(self, name)
-        return next(row.variable for row in self.rows if row.name == name)
+        return self.rows[self._order[name]].variable
 
     def input_read_next(self, name: str) -> bool:
         """Return whether nothing but the first row reads an input."""
