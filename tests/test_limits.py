@@ -81,6 +81,12 @@ def shares(count: int, folder: Path) -> None:
     claims.verdicts(archspec.loads(f"{HEAD}layers:\n{layers}claims:\n{rows(count, 'layer: c#, params_share: 1')}"))
 
 
+def initializers(count: int, folder: Path) -> None:
+    """Layers with a rule each."""
+    row = "name: c#, op: conv2d, out_channels: 1, kernel_size: 1, init: {weight: {normal: {std: 1#}}}"
+    model_source(archspec.loads(f"{HEAD}layers:\n{rows(count, row)}"), TARGETS["torch"])
+
+
 def drawing(count: int, folder: Path) -> None:
     """Convolutions side by side, too many to draw."""
     assert draw(archspec.loads(joined(count, "op: conv2d, out_channels: 1, kernel_size: 1"))) is None
@@ -129,6 +135,7 @@ def lines_run(task: Callable[[], Any]) -> int:
         (one_name, 2000),
         (ratios, 300),
         (shares, 100),
+        (initializers, 200),
         (drawing, 500),
         (views, 200),
         (comparison, 1001),
@@ -136,7 +143,7 @@ def lines_run(task: Callable[[], Any]) -> int:
 )
 def test_twice_the_spec_is_twice_the_work(attack: Callable[[int, Path], None], count: int, tmp_path: Path) -> None:
     """None of these takes quadratic work, in which the second count would be four times the first."""
-    if attack is many_flattens:
+    if attack in (many_flattens, initializers):
         attack(1, tmp_path)  # imports, and templates are compiled
     once, twice = (lines_run(lambda n=n: attack(n, tmp_path)) for n in (count, 2 * count))
 

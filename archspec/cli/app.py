@@ -50,6 +50,12 @@ class Commands(TyperGroup):
             self.commands.update({key: command for key, command in found.items() if key in COMMANDS})
         return self.commands[name]
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # Click would exit with status 1, which is for errors of specs
+            sys.exit(128 + signal.SIGPIPE)
+
 
 app = typer.Typer(
     name="archspec",
@@ -70,6 +76,9 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def run() -> int | str | None:
     """Run the command; return the exit status."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed; a file that is opened later would get its number
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the end of the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

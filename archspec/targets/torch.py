@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NamedTuple, NoReturn
@@ -178,9 +179,8 @@ def _usual(layers: list[LayerView], preferred: set[Any]) -> dict[str, tuple[Rule
     for param in dict.fromkeys(name for layer in layers for name in layer.initializers):
         rules = [(layer.initializers[param], layer) for layer in layers if param in layer.initializers]
         if not any(rule == _default(layer, param) for rule, layer in rules):
-            found[param] = max(
-                rules, key=lambda pair: (pair[0] in preferred, sum(rule == pair[0] for rule, _ in rules))
-            )
+            counts = Counter(rule for rule, _ in rules)
+            found[param] = max(rules, key=lambda pair: (pair[0] in preferred, counts[pair[0]]))
     return found
 
 

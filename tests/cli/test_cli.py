@@ -157,6 +157,35 @@ def test_a_closed_pipe_is_no_error() -> None:
     assert run.stderr in ("", "2 specs: 0 errors, 0 warnings\n")  # without the summary if the pipe closes before it
 
 
+def test_a_reader_that_goes_away_is_no_error_of_the_spec(tmp_path: Path) -> None:
+    """With more output than the pipe holds the exit status is that of SIGPIPE, and not 1."""
+    relus = "".join(f"  - {{name: r{i}, op: relu}}\n" for i in range(2000))
+    head = "archspec: 1\nname: net\ninput: {channels: 3, height: 8, width: 8}\n"
+    (tmp_path / "net.yaml").write_text(f"{head}layers:\n{relus}")
+    command = [sys.executable, "-m", "archspec", "check", tmp_path / "net.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline().startswith("net ")
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+
+    assert process.returncode == 128 + signal.SIGPIPE
+
+
+@pytest.mark.parametrize("command", ["check", "report", "generate --target numpy --out generated"])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_a_closed_standard_output_is_no_error(command: str, closed: str, tmp_path: Path) -> None:
+    """Nothing is printed, and the command succeeds."""
+    run = subprocess.run(
+        f"{sys.executable} -m archspec {command} {ROOT}/specs/lenet.yaml {closed}",
+        shell=True, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert (tmp_path / "generated").exists() == command.startswith("generate")
+
+
 def interrupted(arguments: list[object], patch: str, number: int) -> subprocess.CompletedProcess[str]:
     """Run the command and send it a signal once `patch` has printed `ready`."""
     script = f"import sys, time; sys.argv = {['archspec', *map(str, arguments)]!r}\n{patch}\n"
