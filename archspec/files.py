@@ -13,23 +13,30 @@ from pathlib import Path
 
 
 def write(files: Iterable[tuple[Path, str | bytes]], out: Path) -> None:
-    """Write files below `out`, each atomically; raise OSError if one cannot be written, or would be outside `out`."""
+    """Write files below `out`, each atomically; raise OSError if one cannot be written, or would be outside `out`.
+
+    None is replaced before all are on the disk.
+    """
     root = _resolve(out)
-    for path, content in files:
-        data = content.encode() if isinstance(content, str) else content
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not _resolve(path.parent).is_relative_to(root):
-            raise OSError(f"{path} is outside {out}")
-        _sweep(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.\w+")
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.")
-        try:
+    staged: list[tuple[Path, Path]] = []
+    try:
+        for path, content in files:
+            data = content.encode() if isinstance(content, str) else content
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not _resolve(path.parent).is_relative_to(root):
+                raise OSError(f"{path} is outside {out}")
+            _sweep(path.parent, rf"\.{re.escape(path.name)}\.(\d+)\.\w+")
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.{os.getpid()}.")
+            staged.append((Path(temporary), path))
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            Path(temporary).chmod(0o666 & ~_umask())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            staged[-1][0].chmod(0o666 & ~_umask())
+        for made, path in staged:
+            made.replace(path)
+    except BaseException:
+        for made, _ in staged:
+            made.unlink(missing_ok=True)
+        raise
 
 
 def write_file(path: Path, content: str | bytes) -> None:

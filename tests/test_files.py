@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -10,9 +11,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from helpers import archspec_command
+from helpers import ROOT, archspec_command
 
+import archspec
 from archspec.files import temporary_folder, write, write_file
+from archspec.verification import canonical_weights, inputs
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,42 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
 
     assert path.read_text() == "first\n"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_file_is_replaced_before_all_are_written(tmp_path: Path) -> None:
+    """A disk that is full in the middle leaves all existing files, and no temporary ones."""
+    before = {tmp_path / name: "before" for name in ("a.py", "b.py")}
+    for path, text in before.items():
+        path.write_text(text)
+    with pytest.raises(UnicodeEncodeError):
+        write([(tmp_path / "a.py", "after"), (tmp_path / "b.py", "\ud800")], tmp_path)
+
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_weights_on_a_full_disk_are_an_oserror(tmp_path: Path) -> None:
+    """safetensors has its own exception for a file that cannot be written."""
+    np = pytest.importorskip("numpy")
+    pytest.importorskip("safetensors")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # Python ignores SIGXFSZ
+    try:
+        with pytest.raises(OSError, match="cannot write"):
+            canonical_weights.save({"a": np.zeros(1000, np.float32)}, tmp_path / "w.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_memory_of_a_container_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest of the machine's memory, the control group's and `ulimit -v` is what `verify` may use."""
+    group = tmp_path / "memory.max"
+    monkeypatch.setattr(inputs, "CGROUP_LIMITS", (group,))
+    machine = inputs.memory_limit()
+    for text, limit in (("max\n", machine), ("9223372036854771712\n", machine), ("1048576\n", 2**20)):
+        group.write_text(text)
+        assert inputs.memory_limit() == limit
+    with pytest.raises(MemoryError, match="at least 0 GiB, and there are 0"):
+        inputs.check_memory(archspec.load(ROOT / "specs" / "lenet.yaml"), 1000, 2)
 
 
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt(), SystemExit(143)], ids=repr)

@@ -132,7 +132,11 @@ def _draw(distribution: Distribution, shape: tuple[int, ...], random: np.random.
 
 
 def save(weights: Weights, path: Path) -> None:
-    """Write weights to a safetensors file."""
+    """Write weights to a safetensors file; raise OSError if it cannot be written."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    save_file(weights, path)
+    try:
+        save_file(weights, path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from None

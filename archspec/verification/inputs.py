@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +27,7 @@ DIRECTIONS = 2  # random directions for central differences
 STEP = 1e-8  # along them: so short that hardly a ReLU or a maximum changes sides, and 5e-15 of rounding is still 1e-6
 ENOUGH = 4000  # values to estimate a dropout's rate from
 WORK = 2 * 10**9  # multiply-accumulates that this may cost
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # v2, v1
 DROP_SEARCH = 10_000  # epochs in which the first change of a schedule is sought
 
 # The recipe of a spec without one: the rule of Krizhevsky et al. (2012), with a drop of the learning rate.
@@ -280,11 +283,22 @@ def _rms(values: NDArray[np.float32]) -> float:
 
 
 def check_memory(graph: Graph, batch: int, targets: int) -> None:
-    """Raise MemoryError if the weights and all layers' outputs, in float64, exceed this machine's memory."""
+    """Raise MemoryError if the weights and all layers' outputs, in float64, exceed the memory that there is."""
     total = analysis.totals(graph)
     elements = prod(graph.input.output_shape) + total.activation_bytes // analysis.DTYPES["float32"]
     needed = 8 * targets * (total.params + batch * elements)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 2**63
+    memory = memory_limit()
     if needed > memory:
-        gib = f"{needed / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f}"
+        gib = f"{needed / 2**30:,.0f} GiB, and there are {memory / 2**30:,.0f}"
         raise MemoryError(f"{graph.name}: {targets} targets at a batch of {batch:,} need at least {gib}")
+
+
+def memory_limit() -> int:
+    """Return how many bytes a process may use: the machine's memory, or less in a container or by `ulimit -v`."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    if (soft := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        limits.append(soft)
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such group; `max`
+            limits.append(int(path.read_text(encoding="ascii")))
+    return min(limits)

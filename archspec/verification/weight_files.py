@@ -12,7 +12,7 @@ from archspec.language.names import class_name
 from archspec.language.ops.base import format_shape
 from archspec.language.source import did_you_mean
 from archspec.targets import TARGETS, model_source
-from archspec.verification.canonical_weights import shapes
+from archspec.verification.canonical_weights import save, shapes
 from archspec.verification.processes import Workers
 
 if TYPE_CHECKING:
@@ -69,13 +69,12 @@ def write(graph: Graph, weights: Mapping[str, Any], path: Path, workers: Workers
     The file is whole or not there. Raises WorkerError without the file's framework.
     """
     import numpy as np
-    from safetensors.numpy import save_file
 
     suffix = suffix_of(path)
     arrays = {name: np.ascontiguousarray(weights[name]) for name in shapes(graph)}
     with temporary_folder() as folder:
         source, made = folder / "weights.safetensors", folder / f"made{suffix}"
-        save_file(arrays, source)
+        save(arrays, source)
         if suffix in KERAS:
             workers.ask("keras", "write_weights", weights=str(source), path=str(made), **_keras(graph, folder))
         elif suffix in TORCH:
