@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from archspec import analysis
-from archspec.graph import Graph, Node, load
+from archspec.graph import Graph, Node
+from archspec.graph.build import load_neighbour
 from archspec.language.ops.base import format_shape
 from archspec.language.source import Diagnostic, SpecError
 from archspec.language.spec import Claim
@@ -135,9 +135,8 @@ def _computed(nodes: tuple[Node, ...], subject: str) -> Any:
 
 
 def _other(graph: Graph, name: str, i: int) -> Graph:
-    path = Path(graph.source.path).parent / name
     try:
-        return load(path)
+        return load_neighbour(graph.source.path, name)
     except OSError as error:
         message = f"cannot read {name}: {error.strerror}"
         raise SpecError([graph.source.error("unknown-spec", message, ("claims", i, "times"))]) from None

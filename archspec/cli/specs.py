@@ -12,7 +12,7 @@ import typer
 
 import archspec
 from archspec.cli.console import print_diagnostics, usage_error
-from archspec.language.source import MAX_BYTES, SpecError
+from archspec.language.source import MAX_BYTES, SpecError, require_inside
 from archspec.language.spec import CLAIMS_SUFFIX
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def collected(path: Path, diagnostics: list[Diagnostic]) -> Iterator[None]:
     except SpecError as error:
         diagnostics += error.diagnostics
     except OSError as error:
-        usage_error(f"cannot read {path}: {error.strerror}")
+        usage_error(f"cannot read {path}: {error.strerror or error}")
 
 
 def load(path: Path) -> Graph:
@@ -105,7 +105,12 @@ def spec_paths(paths: list[Path], *, claims: bool = False) -> Iterator[Path]:
                 found = [p for p in found if not p.name.endswith(CLAIMS_SUFFIX)]
             if not found:
                 usage_error(f"no specs in the folder {path}")
-            yield from found
+            for file in found:
+                try:
+                    require_inside(file)
+                except OSError as error:
+                    usage_error(f"cannot read {file}: {error.strerror}")
+                yield file
         elif not exists and str(path) != "-":
             usage_error(f"no such file: {path}" if path != Path("specs") else "no folder specs/ here: name a spec")
         else:

@@ -25,6 +25,7 @@ from archspec.language.source import (
     did_you_mean,
     first_diagnostics,
     format_value,
+    require_inside,
 )
 from archspec.language.spec import MAX_LAYERS, Spec, claim_errors, parse, parse_claims
 
@@ -65,6 +66,13 @@ def require_scores(graph: Graph) -> None:
         raise SpecError([graph.source.error("not-scores", message, graph.output.loc)])
 
 
+def load_neighbour(path: Path | str, name: str) -> Graph:
+    """Return the network of the spec `name` in the folder of the spec at `path`; raise as `load` does."""
+    neighbour = Path(path).parent / name
+    require_inside(neighbour)
+    return load(neighbour)
+
+
 def load_claims(path: Path | str) -> Graph:
     """Return the network that the file of claims at `path` is about, with the file and its claims for the spec's own.
 
@@ -73,7 +81,7 @@ def load_claims(path: Path | str) -> Graph:
     source = Source.read(path)
     document = parse_claims(source)
     try:
-        graph = load(Path(path).parent / document.spec)
+        graph = load_neighbour(path, document.spec)
     except OSError as error:
         message = f"cannot read {document.spec}: {error.strerror}"
         raise SpecError([source.error("unknown-spec", message, ("spec",))]) from None

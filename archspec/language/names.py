@@ -23,6 +23,10 @@ TORCH_ATTRIBUTES = frozenset(
 )
 
 _LAYER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+# Letters and marks that are not seen: of Unicode's Default_Ignorable_Code_Point, if printable; and Braille's blank.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _SPEC = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -59,7 +63,16 @@ def class_name(name: str) -> str:
 def _text(text: str) -> str:
     if not text.isprintable() and any(not c.isprintable() and c != "\n" for c in text):
         raise PydanticCustomError("wrong-value", "must be printable text, without control or invisible characters")
+    if not text.isascii() and (_INVISIBLE.search(text) or _has_stacked_marks(text)):
+        raise PydanticCustomError("wrong-value", "must be text without invisible letters or stacks of combining marks")
     return " ".join(text.split())
+
+
+def _has_stacked_marks(text: str) -> bool:
+    """Return whether more than four combining marks follow each other; no language writes more."""
+    import unicodedata
+
+    return "MMMMM" in "".join(unicodedata.category(c)[0] for c in text)
 
 
 def _reason(text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -89,6 +92,8 @@ class Source:
     @classmethod
     def read(cls, path: Path | str) -> Source:
         """Return the source in the file `path`; raise SpecError for its errors, OSError for an unreadable file."""
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe waits for its writer
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         return cls.parse(content, str(path))
@@ -146,6 +151,12 @@ class Source:
         places = _Places()
         _compose(self.text, self.path, places)
         return places.spans
+
+
+def require_inside(path: Path) -> None:
+    """Raise OSError for a link out of its folder, such as to /etc/shadow, of which an error would show a line."""
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
+        raise OSError(errno.EPERM, "a link out of its folder", str(path))
 
 
 class _Plain:

@@ -24,7 +24,8 @@ def _markdown(table: Table, titled: bool) -> str:
 
 def _plain(text: str) -> str:
     """Return a text with nothing in it that Markdown, or HTML within it, would take for its own."""
-    text = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text).replace("://", ":\\//").replace("\n", " ")
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text)
+    text = text.replace("://", ":\\//").replace("www.", "www\\.").replace("\n", " ")  # which GitHub makes links
     return re.sub(r"^(\d*)([-+.)=:])", r"\1\\\2", text)  # a list's mark, a rule, or a CI runner's command
 
 

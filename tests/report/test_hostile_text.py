@@ -20,6 +20,7 @@ from archspec import report
 from archspec.analysis import claims
 from archspec.analysis.conventions import totals
 from archspec.language.source import Source
+from archspec.report.markup import as_markdown
 from archspec.targets import TARGETS, model_source
 
 HEAD = "archspec: 1\nname: net\ninput: {channels: 3, height: 8, width: 8}\n"
@@ -159,6 +160,59 @@ def test_a_spec_does_not_speak_to_a_ci_runner(arguments: list[str], tmp_path: Pa
 
     assert run.stdout + run.stderr
     assert speaks_to_a_runner(run.stdout + run.stderr) == []
+
+
+@pytest.mark.parametrize("text", ["a\u3164b", "\u115f", "a \u2800 b", "a\u034fb", "a\ufe0fb", "a" + "\u0301" * 5])
+def test_invisible_letters_are_rejected(text: str) -> None:
+    """Letters that are not seen, and stacks of combining marks, are no text to be read."""
+    with pytest.raises(archspec.SpecError, match=r"error\[wrong-value\]: source must be text without invisible"):
+        archspec.loads(f"{HEAD}source: {json.dumps(text)}\nlayers: [{{name: r, op: relu}}]\n")
+    for seen in ("caf\u00e9", "Vie\u0302\u0323t", "\u0e17\u0e35\u0e48", "\u5927\u7ea6"):
+        archspec.loads(f"{HEAD}source: {seen}\nlayers: [{{name: r, op: relu}}]\n")
+
+
+def test_markdown_has_no_links() -> None:
+    """GitHub makes links of `www.` and of `://`."""
+    source = "www.evil.example https://evil.example [a](b) <http://c>"
+    text = as_markdown(report.Facts(archspec.loads(f"{HEAD}source: {source}\nlayers: [{{name: r, op: relu}}]\n")))
+
+    assert "www\\.evil.example https:\\//evil" in text
+    assert not re.search(r"www\.|://|(?<!\\)[\[<]", text)
+
+
+def test_a_pipe_is_no_spec(tmp_path: Path) -> None:
+    """A pipe without a writer is an error, as a spec and as a neighbour; the command does not wait for it."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    spec = f"{HEAD}layers: [{{name: r, op: relu}}]\nclaims: [{{params: 1, times: pipe.yaml}}]\n"
+    (tmp_path / "net.yaml").write_text(spec)
+    run = archspec_process("check", "pipe.yaml", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert (run.returncode, run.stderr) == (2, "archspec: cannot read pipe.yaml: not a regular file\n")
+    run = archspec_process("check", "net.yaml", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert run.returncode == 1
+    assert "error[unknown-spec]: cannot read pipe.yaml: not a regular file" in run.stderr
+
+
+def test_links_out_of_the_folder_are_not_read(tmp_path: Path) -> None:
+    """No line of a file that a link names is shown; links in the folder, and a folder that is a link, are read."""
+    (tmp_path / "secret").write_text("root:secret\n")
+    folder = tmp_path / "specs"
+    folder.mkdir()
+    (folder / "link.yaml").symlink_to("../secret")
+    for name, other in (("net", "link"), ("good", "linked")):
+        text = f"{HEAD}layers: [{{name: r, op: relu}}]\nclaims: [{{activation_bytes: 1, times: {other}.yaml}}]\n"
+        (folder / f"{name}.yaml").write_text(text)
+    run = archspec_command("check", folder / "net.yaml")
+    assert run.returncode == 1
+    assert "cannot read link.yaml: a link out of its folder" in run.stderr
+    run = archspec_command("check", folder)
+    assert (run.returncode, run.stderr) == (
+        2,
+        f"archspec: cannot read {folder / 'link.yaml'}: a link out of its folder\n",
+    )
+    (folder / "link.yaml").unlink()
+    (folder / "linked.yaml").symlink_to("good.yaml")
+    (tmp_path / "folder").symlink_to("specs")
+    assert archspec_command("check", tmp_path / "folder" / "good.yaml").returncode == 0
 
 
 def test_control_characters_of_a_spec_are_escaped() -> None:
