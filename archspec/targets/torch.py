@@ -29,7 +29,15 @@ class TorchLayer(LayerView):
     @property
     def pads(self) -> bool:
         """Whether a padding layer comes before it, as its own padding is the same on both sides."""
-        return self.window is not None and self.window.symmetric is None
+        return self.window is not None and self.window.symmetric is None and not self.pads_itself
+
+    @property
+    def pads_itself(self) -> bool:
+        """Whether an average leaves out padding that is not the same on both sides."""
+        window = self.window
+        if window is None or window.symmetric is not None or not hasattr(self.node.op, "count_include_pad"):
+            return False
+        return not self.node.op.count_include_pad or window.floor_padding != window.padding
 
 
 class Reset(NamedTuple):
