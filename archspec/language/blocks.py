@@ -353,7 +353,7 @@ class Parser:
             return self._block_use(self.blocks[op], raw, loc, expressions, places)
         if not isinstance(op, str) or op not in OPS:
             names = self.source.data.get("blocks")
-            below = isinstance(names, dict) and op in names
+            below = isinstance(op, str) and isinstance(names, dict) and op in names
             where = "this block itself" if op == loc[1] else "a block below this one"
             hint = f": it is {where}" if below else op_hint(op, [*OPS, *self.blocks])
             self._error("unknown-op", f"{head}there is no op {format_value(op)}{hint}", op_loc)
