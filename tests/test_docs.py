@@ -6,6 +6,8 @@ import doctest
 import re
 import shlex
 import shutil
+import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -154,3 +156,16 @@ def test_the_readme_is_short() -> None:
 
     assert len(lines) <= 130
     assert all(len(line) <= 140 for line in lines if not line.startswith("|"))
+
+
+def test_the_source_distribution_is_complete() -> None:
+    """Every file at the top that git tracks is in it, so that its tests and its Makefile run; the build is pinned."""
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("not a checkout")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = {*project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"], "pyproject.toml"}
+    top = {line.partition("/")[0] for line in tracked.stdout.splitlines()}
+
+    assert {name for name in top if name not in included} <= {".ci", ".gitignore"}
+    assert all("==" in requirement for requirement in project["build-system"]["requires"])
