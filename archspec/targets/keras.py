@@ -42,7 +42,9 @@ class KerasLayer(LayerView):
     @property
     def zero_pads(self) -> bool:
         """Whether a ZeroPadding2D comes before it. Pools have a class of their own instead: see `pads_itself`."""
-        return self.window is not None and not self._pools and self.window.is_padded and not self.window.is_same
+        if self.window is None or self._pools or not self.window.is_padded:
+            return False
+        return not self.window.is_same or self.strided_and_dilated
 
     @property
     def _pools(self) -> bool:
@@ -58,7 +60,8 @@ class KerasLayer(LayerView):
         """The argument `padding`."""
         window = self.window
         assert window is not None
-        return "same" if window.overhangs and window.is_same and not self.pads_itself else "valid"
+        pads = self.pads_itself or self.zero_pads
+        return "same" if window.overhangs and window.is_same and not pads else "valid"
 
     @property
     def pads_itself(self) -> bool:
@@ -70,8 +73,8 @@ class KerasLayer(LayerView):
 
     @property
     def strided_and_dilated(self) -> bool:
-        """Whether a convolution has both a stride and a dilation, which Keras does not allow."""
-        return any(max(node.op.strides) > 1 and max(node.op.dilation) > 1 for node in self.nodes)  # type: ignore[union-attr]
+        """Whether a convolution has both a stride and a dilation, for which Keras needs a class."""
+        return not self._pools and any(map(_is_strided_and_dilated, self.nodes))
 
     @property
     def depth_multiplier(self) -> int | None:
@@ -80,7 +83,7 @@ class KerasLayer(LayerView):
         On TensorFlow, DepthwiseConv2D takes strides that are equal only.
         """
         found = {_multiplier(node) for node in self.nodes}
-        return found.pop() if len(found) == 1 else None
+        return found.pop() if len(found) == 1 and not self.strided_and_dilated else None
 
     @property
     def enlarges(self) -> bool:
@@ -136,6 +139,11 @@ def _crop(node: Node) -> Padding2d | None:
         found.append((before, rows - before - out))
     first, second = found
     return (first, second) if min(*first, *second) >= 0 else None
+
+
+def _is_strided_and_dilated(node: Node) -> bool:
+    op: Any = node.op
+    return bool(max(op.strides) > 1 and max(op.dilation) > 1)
 
 
 def _multiplier(node: Node) -> int | None:
@@ -235,6 +243,7 @@ class KerasModel(ModelView):
             yield layer.transposes_itself or layer.crop
         elif layer.node.kernel and hasattr(layer.node.op, "dilation"):
             yield layer.every(_multiplier)
+            yield layer.strided_and_dilated
         if getattr(layer.node.op, "pools", False) and not layer.window and layer.op.output_size != (1, 1):
             yield layer.shape
 

@@ -279,11 +279,11 @@ def test_keras_padding_is_same_where_the_windows_are_equal() -> None:
 
 
 def test_a_layer_that_a_target_cannot_express_is_an_error() -> None:
-    """Keras has no convolution with both a stride and a dilation: an error at the attribute."""
-    graph = network("{name: conv, op: conv2d, out_channels: 4, kernel_size: 3, stride: 2, dilation: 2}")
+    """Keras has no adaptive pooling of one row to several: an error at the attribute."""
+    graph = network("{name: pool, op: adaptive_avg_pool2d, output_size: 3}", "{channels: 3, height: 1, width: 1}")
 
-    assert "dilation=2" in model_source(graph, TORCH)
-    message = r"net.yaml:6:84: error\[unsupported-by-target\]: conv: Keras has no convolution"
+    assert "AdaptiveAvgPool2d(3)" in model_source(graph, TORCH)
+    message = r"net.yaml:6:56: error\[unsupported-by-target\]: pool: Keras has no adaptive pooling"
     with pytest.raises(archspec.SpecError, match=message):
         files(graph, KERAS)
 
