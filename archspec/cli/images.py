@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archspec.cli.console import usage_error
+from archspec.language.source import printable
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
@@ -39,16 +40,20 @@ def print_top5(files: Sequence[Path], outputs: Mapping[str, Any]) -> bool:
         return True
     first, *others = named
     found = {target: top(scores) for target, scores in named.items()}
-    width = max(len(path.name) for path in files[:SHOWN])
+    width = max(len(printable(path.name)) for path in files[:SHOWN])
     print(f"\n{'image':{width}}  five largest outputs of {first}, as index (value)")
     for i, path in enumerate(files[:SHOWN]):
-        print(f"{path.name:{width}}  " + ", ".join(f"{k} ({named[first][i, k]:.4g})" for k in found[first][i]))
+        print(
+            f"{printable(path.name):{width}}  " + ", ".join(f"{k} ({named[first][i, k]:.4g})" for k in found[first][i])
+        )
     if len(files) > SHOWN:
         print(f"and {len(files) - SHOWN} more")
     same = True
     for target in others:
         pairs = list(zip(found[first], found[target], strict=True))
         one, five = sum(a[0] == b[0] for a, b in pairs), sum(set(a) == set(b) for a, b in pairs)
-        print(f"{target}: the largest is the same in {one} of {len(files)} images, the five largest in {five}")
+        print(
+            f"{printable(target)}: the largest is the same in {one} of {len(files)} images, the five largest in {five}"
+        )
         same = same and one == len(files)
     return same
