@@ -52,6 +52,10 @@ def import_(
         str | None,
         typer.Option(help="Name of pretrained weights, such as DEFAULT.", metavar="WEIGHTS", show_default=False),
     ] = None,
+    opaque: Annotated[
+        bool,
+        typer.Option("--opaque", help="Write modules that no op is as opaque layers: counted, not computed."),
+    ] = False,
     name: Annotated[
         str | None, typer.Option(help="Name of the network (default: the model's).", show_default=False)
     ] = None,
@@ -71,7 +75,7 @@ def import_(
     if weights_out and weights_out.suffix != ".safetensors":
         usage_error(f"--weights-out must end in .safetensors, not {weights_out}")
     with import_errors(source):
-        options = {"input_shape": shape, "arguments": found, "pretrained": pretrained, "name": name}
+        options = {"input_shape": shape, "arguments": found, "pretrained": pretrained, "name": name, "opaque": opaque}
         imported = archspec.import_model(source, **options)
         proven = proof.prove(imported) if prove and proof.is_possible(imported) else None
     failures = list(proven.failures) if proven else []
@@ -81,8 +85,8 @@ def import_(
             print(f"error: {printable_lines(str(failure))}", file=sys.stderr)
         print("the spec is not the model: nothing was written", file=sys.stderr)
         raise typer.Exit(1)
-    if weights_out and not imported.weights:
-        usage_error(f"{source} has no weights to write")
+    if weights_out and (imported.is_opaque or not imported.weights):
+        usage_error(f"{source} has {'opaque layers: no' if imported.is_opaque else 'no'} weights to write")
     if weights_out:
         from safetensors.numpy import save
 

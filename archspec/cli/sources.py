@@ -52,4 +52,4 @@ def _print_unsupported(source: str, error: UnsupportedModelError) -> None:
         places = f"{first.path or 'the model'}" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
         print(f"  {printable(head)}", file=sys.stderr)
         print(printable(f"    in {places}" + (f", at {first.line}" if first.line else "")), file=sys.stderr)
-    print("nothing was written", file=sys.stderr)
+    print("nothing was written; `archspec import --opaque` counts them without computing them", file=sys.stderr)

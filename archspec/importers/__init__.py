@@ -55,8 +55,15 @@ class Imported:
     folded: bool
 
     def canonical_weights(self) -> dict[str, Array]:
-        """Return the model's weights with canonical names and layouts; empty if the source has none."""
-        return {name: origin.canonical(self.weights) for name, origin in self.origins.items()} if self.weights else {}
+        """Return the model's weights with canonical names and layouts; empty without weights, or with opaque layers."""
+        if not self.weights or self.is_opaque:
+            return {}
+        return {name: origin.canonical(self.weights) for name, origin in self.origins.items()}
+
+    @property
+    def is_opaque(self) -> bool:
+        """Whether it has opaque layers, which no target computes."""
+        return any(node.op.is_opaque for node in self.graph.nodes)  # type: ignore[union-attr]
 
 
 def import_model(
@@ -66,6 +73,7 @@ def import_model(
     arguments: Mapping[str, Any] | None = None,
     pretrained: str | None = None,
     name: str | None = None,
+    opaque: bool = False,
 ) -> Imported:
     """Return a model as a spec with its weights.
 
@@ -73,11 +81,14 @@ def import_model(
     called with `arguments`, or a model's file; a user's own `.py` file is run, in a process of its own. `input_shape`
     is (C, H, W), by default (3, 224, 224) or the model's own. Raises ImportFailedError for a model that cannot be made,
     read or captured, MissingPackageError without its package, UnsupportedModelError for a model with operators that
-    the language lacks, all of them at once.
+    the language lacks, all of them at once. `opaque`: modules of a PyTorch model that have such operators become opaque
+    layers, which are counted and not computed.
     """
     parsed = {**parse_source(source), "arguments": dict(arguments or {})}
     if pretrained:
         parsed["weights"] = pretrained
+    if opaque and parsed["kind"] not in (*torch_model.KINDS, pt2_model.KIND):
+        raise ImportFailedError("only PyTorch models can have opaque layers")
     with temporary_folder() as folder:
         if parsed["kind"] in keras_model.KINDS:
             captured = keras_model.capture(parsed, input_shape, folder)
@@ -86,9 +97,9 @@ def import_model(
         elif parsed["kind"] == onnx_model.KIND:
             captured = onnx_model.capture(parsed, input_shape, folder)
         elif parsed["kind"] == pt2_model.KIND:
-            captured = pt2_model.capture(parsed, input_shape)
+            captured = pt2_model.capture(parsed, input_shape, opaque=opaque)
         else:
-            captured = torch_model.capture(parsed, input_shape or (3, 224, 224), folder)
+            captured = torch_model.capture(parsed, input_shape or (3, 224, 224), folder, opaque=opaque)
     return _imported(captured, source, parsed, name)
 
 

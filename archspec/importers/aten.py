@@ -54,10 +54,30 @@ class Value:
     pad: tuple[int, int, int, int] = (0, 0, 0, 0)  # minus infinity above, below, left and right, for a max pool
 
 
-class Importer:
-    """Walks over the nodes of a captured graph."""
+def read_layers(captured: dict[str, Any], input_shape: Shape, *, opaque: bool = False) -> list[Layer]:
+    """Return the layers of a captured graph; raise UnsupportedModelError with all operators that no op is.
 
-    def __init__(self, captured: dict[str, Any], input_shape: Shape) -> None:
+    `opaque`: instead, the modules that have such operators become one opaque layer each, or the modules around them
+    where theirs is no single tensor of a shape that the language has.
+    """
+    paths: frozenset[str] = frozenset()
+    while True:
+        try:
+            return Importer(captured, input_shape, paths).run()
+        except UnsupportedModelError as error:
+            found = {one.path.rpartition(".")[0] if one.path in paths else one.path for one in error.found}
+            if not opaque or "" in found:
+                raise
+            grown = paths | found
+            paths = frozenset(p for p in grown if not any(p.startswith(f"{other}.") for other in grown))
+
+
+class Importer:
+    """Walks over the nodes of a captured graph; the modules of `opaque` are one layer each."""
+
+    def __init__(self, captured: dict[str, Any], input_shape: Shape, opaque: frozenset[str] = frozenset()) -> None:
+        self._opaque = opaque
+        self._trained: dict[str, int] = {}  # of the parameters
         self._nodes: list[Node] = captured["nodes"]
         self._described: dict[str, Any] = captured["layers"]
         self._classes: dict[str, str] = captured["classes"]
@@ -105,7 +125,8 @@ class Importer:
                     else:
                         self._call(node)
                 except NotSupportedError as error:
-                    found = Unsupported(_short(node["target"]), _path(node), node["line"], str(error))
+                    where = path if path in self._opaque else _path(node)
+                    found = Unsupported(_short(node["target"]), str(where), node["line"], str(error))
                     core = self._inner.get(node["name"])
                     (deferred.setdefault(core, []) if core else unsupported).append(found)
                 except UnknownInputError:
@@ -122,6 +143,8 @@ class Importer:
     def _placeholder(self, node: Node) -> None:
         if node["state"]:
             self._states[node["name"]] = node["state"]
+            if node["trainable"]:
+                self._trained[node["state"]] = prod(node["shape"])
         else:
             axes = {3: "NCHW", 2: "NLD", 1: "NF"}[len(self._input_shape)]
             self._values[node["name"]] = Value(None, axes)
@@ -192,13 +215,41 @@ class Importer:
 
     def _whole(self, node: Node) -> str | None:
         for path, _ in node["stack"]:
-            if path in self._described:
+            if path in self._described or path in self._opaque:
                 return str(path)
         return None
+
+    def _opaque_module(self, path: str, inside: list[Node]) -> None:
+        """Read a module as a layer of which only the shape and the number of parameters are known."""
+        names = {n["name"] for n in inside}
+        reads = {r: None for n in inside for r in _refs(n) if r not in names and r not in self._states}
+        if unknown := [r for r in reads if r not in self._values and r not in self._pending]:
+            raise UnknownInputError(unknown[0])
+        sources = list(dict.fromkeys(self._value({"ref": r}) for r in reads))
+        used = {r for n in self._nodes if n["name"] not in names for r in _refs(n)}
+        ends = [n for n in inside if n["name"] in used]
+        if len(ends) != 1 or not sources:
+            raise NotSupportedError(f"a module of {len(ends)} outputs and {len(sources)} inputs")
+        shape = tuple(ends[0]["shape"][1:])
+        if not 1 <= len(shape) <= 3:
+            raise NotSupportedError(f"an output of {len(shape)} axes")
+        axes = None
+        if len(shape) == 3 and any(source.axes == "NHWC" for source in sources):
+            shape, axes = (shape[2], *shape[:2]), "NHWC"
+        states = {self._states[r] for n in inside for r in _refs(n) if r in self._states}
+        count = sum(self._trained.get(state, 0) for state in states)
+        fields: dict[str, Any] = {"kind": self._classes.get(path, "module")}
+        fields |= {"shape": list(shape)} if shape != self._shape(sources[0]) else {}
+        fields |= {"parameters": count} if count else {}
+        weights: dict[str, tuple[str, Shape]] = {"weight": ("", (count,))} if count else {}
+        self._add(ends[0], "opaque", fields, sources, shape, weights, axes, path)
 
     def _module(self, path: str, node: Node) -> None:
         """Read all of a module as one layer: its first node is `node`."""
         inside = [n for n in self._nodes if n["kind"] == "call_function" and self._whole(n) == path]
+        if path in self._opaque:
+            self._opaque_module(path, inside)
+            return
         names = {n["name"] for n in inside}
         reads = {r for n in inside for r in _refs(n) if r not in names and r in self._values}
         if len({self._values[r].layer for r in reads}) != 1:

@@ -54,9 +54,13 @@ def bound(what: str) -> float:
 
 
 def is_possible(imported: Imported) -> bool:
-    """Return whether there is something to compare with: Caffe is not run, and pickles are not read."""
+    """Return whether there are two models to compare.
+
+    Caffe is not run, pickles are not read, and opaque layers are not computed.
+    """
     kind = imported.source["kind"]
-    return bool(kind != caffe_model.KIND and (imported.weights or kind != pt2_model.KIND))
+    runs = kind != caffe_model.KIND and (imported.weights or kind != pt2_model.KIND)
+    return bool(runs and not imported.is_opaque)
 
 
 def prove(imported: Imported, *, batch: int = 2) -> Proof:

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspec.importers.aten import Importer
+from archspec.importers.aten import read_layers
 from archspec.importers.layers import Captured, ImportFailedError, Shape
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DTYPES = {6: "<f2", 7: "<f4", 8: "<f8"}
 NAMES = {4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool", 13: "bfloat16"}
 
 
-def capture(source: dict[str, Any], input_shape: Shape | None) -> Captured:
+def capture(source: dict[str, Any], input_shape: Shape | None, *, opaque: bool = False) -> Captured:
     """Return the model of a file; add to `source` the graph that the proof runs. Raises ImportFailedError."""
     path = Path(source["path"])
     try:
@@ -48,7 +48,7 @@ def capture(source: dict[str, Any], input_shape: Shape | None) -> Captured:
         name=source["name"],
         provenance=f"captured by torch.export of PyTorch {captured['versions']['torch']}",
         input=dict(zip(names, own, strict=True)),
-        layers=Importer(captured, own).run(),
+        layers=read_layers(captured, own, opaque=opaque),
         parameters=captured["parameters"],
         weights={} if pickled else weights,
         notes=tuple(notes),
@@ -70,7 +70,14 @@ def _read(archive: zipfile.ZipFile, name: str) -> tuple[dict[str, Any], dict[str
     if len(inputs) != 1:
         raise ImportFailedError(f"{name} reads {len(inputs)} inputs; models have one")
     nodes: list[dict[str, Any]] = [
-        {"name": key, "kind": "placeholder", "state": state.get(key), "shape": sizes[key]} for key in (*state, *inputs)
+        {
+            "name": key,
+            "kind": "placeholder",
+            "state": state.get(key),
+            "trainable": key in trained,
+            "shape": sizes[key],
+        }
+        for key in (*state, *inputs)
     ]
     classes: dict[str, str] = {}
     for node in graph["nodes"]:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from archspec.importers import process
-from archspec.importers.aten import Importer
+from archspec.importers.aten import read_layers
 from archspec.importers.layers import Captured, Shape
 
 WORKER = "torch_import.py"
+KINDS = ("torchvision", "timm", "file")
 
 
-def capture(source: Mapping[str, Any], input_shape: Shape, folder: Path) -> Captured:
+def capture(source: Mapping[str, Any], input_shape: Shape, folder: Path, *, opaque: bool = False) -> Captured:
     """Return a model of torchvision, timm, or a file of the user's."""
     weights = folder / "weights.safetensors"
     found = process.ask(
@@ -29,7 +30,7 @@ def capture(source: Mapping[str, Any], input_shape: Shape, folder: Path) -> Capt
         input=dict(
             zip(("channels", "height", "width") if len(input_shape) == 3 else ("features",), input_shape, strict=True)
         ),
-        layers=Importer(found, input_shape).run(),
+        layers=read_layers(found, input_shape, opaque=opaque),
         parameters=found["parameters"],
         weights=load_file(weights),
         notes=("Initializers are PyTorch's defaults.",),

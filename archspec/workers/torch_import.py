@@ -171,6 +171,7 @@ def capture(request: dict[str, Any]) -> dict[str, Any]:
                 "kwargs": _plain(node.kwargs),
                 "shape": list(value.shape) if hasattr(value, "shape") else None,
                 "state": owners.get(node.name),
+                "trainable": node.name in signature.inputs_to_parameters,
                 "stack": stack,
                 "line": _line(node.meta.get("stack_trace") or ""),
             }

@@ -100,6 +100,7 @@ ROWS = [
     ((3, 5, 4), "{op: zero_pad2d, padding: {top: 1, left: 3}}", (3, 6, 7), None, 0),
     ((3, 5, 4), "{op: zero_pad2d, padding: [1, 2]}", (3, 7, 8), None, 0),
     ((3, 5, 4), "{op: opaque, kind: Any, shape: [7, 9]}", (7, 9), None, 0),
+    ((3, 5, 4), "{op: opaque, kind: Any}", (3, 5, 4), None, 0),
     ((7, 5, 4), "{op: split, sizes: [2, 5], index: 1}", (5, 5, 4), None, 0),
     # torch.nn.MaxPool2d(3, 2, 1, dilation=2): (9 + 2 - 5) // 2 + 1 and (8 + 2 - 5) // 2 + 1
     ((2, 9, 8), "{op: max_pool2d, kernel_size: 3, stride: 2, padding: 1, dilation: 2}", (2, 4, 3), None, 0),
