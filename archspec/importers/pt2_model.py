@@ -73,6 +73,11 @@ def _read(archive: zipfile.ZipFile, name: str) -> tuple[dict[str, Any], dict[str
         {
             "name": key,
             "kind": "placeholder",
+            "target": key,
+            "args": [],
+            "kwargs": {},
+            "stack": [],
+            "line": "",
             "state": state.get(key),
             "trainable": key in trained,
             "shape": sizes[key],

@@ -169,7 +169,12 @@ class RowView:
         return runs
 
     def _same_channels(self, a: Run, b: Run) -> bool:
-        return not self.body.model.passes_channels or a.channels == b.channels
+        if not self.body.model.passes_channels:
+            return True
+        if a.channels is None and b.channels is None:  # no formula for either: two numbers
+            sizes = [[item.values["in_channels"] for item in run.items if isinstance(item, Instance)] for run in (a, b)]
+            return sizes[0] == sizes[1]
+        return a.channels == b.channels
 
     def _symbolic(self, count: int | Code, items: list[tuple[Item, ...]], channels: Poly | None) -> list[Run]:
         """Return the runs of a number of blocks, all but the first alike; raise _NoFormulaError if they are not."""

@@ -23,3 +23,6 @@ class Maps(Op):
         if length % self.height:
             raise ShapeError("sections", f"height={self.height} must divide its {length} tokens", "height")
         return features, self.height, length // self.height
+
+    def receptive_window(self, *shapes: Shape) -> None:
+        return None  # rows of other lengths than those of the maps that the tokens were
