@@ -100,9 +100,8 @@ def test_gradients_reach_as_far_as_the_receptive_field(path: Path, tmp_path: Pat
     narrower = graph.name in ("one_dropout", "one_class_token", "one_conv_transpose2d")
     if not narrower and all(w < n for w, n in zip(widest, size, strict=True)):
         assert tuple(reached) == widest
-    if (
-        field is None and not graph.output.op.is_view
-    ):  # a value of a flattened vector is one value of what was flattened
+    # a value of a flattened vector is one value of what was flattened; so is one of maps, of which a window reads a few
+    if field is None and not graph.output.op.is_view and graph.name != "one_maps":
         assert tuple(reached) == size
 
 
