@@ -28,16 +28,13 @@ def read_data(graph: Graph, folder: Path, batch: int | None) -> tuple[Any, list[
         usage_error(f"--data needs {error.name}: pip install pillow")
 
 
-def print_top5(files: Sequence[Path], outputs: Mapping[str, Any]) -> bool:
-    """Print the five largest outputs of each image in the first target, and how many the others have as well.
-
-    Returns whether all targets have the same largest one of every image.
-    """
+def print_top5(files: Sequence[Path], outputs: Mapping[str, Any]) -> None:
+    """Print the five largest outputs of each image in the first target, and how many the others have as well."""
     from archspec.verification.images import top
 
     named = {target: scores for target, scores in outputs.items() if scores.ndim == 2 and len(scores) == len(files)}
     if not named:
-        return True
+        return
     first, *others = named
     found = {target: top(scores) for target, scores in named.items()}
     width = max(len(printable(path.name)) for path in files[:SHOWN])
@@ -48,12 +45,9 @@ def print_top5(files: Sequence[Path], outputs: Mapping[str, Any]) -> bool:
         )
     if len(files) > SHOWN:
         print(f"and {len(files) - SHOWN} more")
-    same = True
     for target in others:
         pairs = list(zip(found[first], found[target], strict=True))
         one, five = sum(a[0] == b[0] for a, b in pairs), sum(set(a) == set(b) for a, b in pairs)
         print(
             f"{printable(target)}: the largest is the same in {one} of {len(files)} images, the five largest in {five}"
         )
-        same = same and one == len(files)
-    return same

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-from archspec.importers.attention import MOVES, PARTS, Heads, SelfAttention, find_attention, references
+from archspec.importers.attention import MOVES, PARTS, Heads, SelfAttention, find_attention, references, target_of
 from archspec.importers.layers import (
     Layer,
     LayerList,
@@ -126,7 +126,7 @@ class Importer:
                         self._call(node)
                 except NotSupportedError as error:
                     where = path if path in self._opaque else _path(node)
-                    found = Unsupported(_short(node["target"]), str(where), node["line"], str(error))
+                    found = Unsupported(target_of(node), str(where), node["line"], str(error))
                     core = self._inner.get(node["name"])
                     (deferred.setdefault(core, []) if core else unsupported).append(found)
                 except UnknownInputError:
@@ -366,9 +366,9 @@ class Importer:
     def _view(self, node: Node, error: Exception) -> None:
         """Read a node as a view of a layer's output; if it is none that a layer gives, what reads it may know more."""
         view = self._attention.views.get(node["name"])
-        if not view and _short(node["target"]) in PARTS and node["args"][0]["ref"] in self._attention.views:
+        if not view and target_of(node) in PARTS and node["args"][0]["ref"] in self._attention.views:
             return
-        if not view and _short(node["target"]) not in PARTS:
+        if not view and target_of(node) not in PARTS:
             raise error
         if view and view.source in self._states:
             self._view_of_state(node, view)
@@ -440,7 +440,7 @@ class Importer:
     # --- operators ---
 
     def _call(self, node: Node) -> None:
-        target = _short(node["target"])
+        target = target_of(node)
         if target in IDENTITY:
             self._alias(node)
             return
@@ -1029,7 +1029,7 @@ class Importer:
         shape = self._shape(value)
         channels = shape[-1] if len(shape) == 2 else shape[0]
         given = split["args"][1]
-        if _short(split["target"]) == "chunk":
+        if target_of(split) == "chunk":
             each = -(-channels // given)
             sizes = [each] * (channels // each) + ([channels % each] if channels % each else [])
         elif isinstance(given, int):
@@ -1169,12 +1169,6 @@ class Importer:
 
 def _refs(node: Node) -> list[str]:
     return references((node["args"], node["kwargs"]))
-
-
-def _short(target: str) -> str:
-    """Return `conv2d` of `aten.conv2d.default`, `add` of `aten.add_.Tensor`."""
-    name = target.split(".")[1] if target.startswith("aten.") else target.rpartition(".")[2]
-    return name.rstrip("_") if not name.startswith("__") else name
 
 
 def _is_number(argument: Any, number: int) -> bool:

@@ -131,7 +131,7 @@ def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> 
     generated = _Arrays(np.load(arrays).items())
     found: dict[str, float] = {}
     for mode in ("evaluation", "training"):
-        found[f"outputs, {mode}"] = _apart(_first(reference[f"{mode}/y"]), generated[f"{mode}/y"])
+        found[f"outputs, {mode}"] = relative_difference(_first(reference[f"{mode}/y"]), generated[f"{mode}/y"])
         found[f"gradients, {mode}"] = _gradients_apart(imported, mode, reference, generated, scale)
     if moved := _statistics_apart(imported, reference, generated, request["batch"]):
         found["running statistics"] = moved[0]
@@ -163,7 +163,7 @@ def _beside_onnxruntime(imported: Imported, request: dict[str, Any], folder: Pat
     arrays = folder / "generated.npz"
     run = {**request, "job": "run", "modes": [mode], "arrays": str(arrays), "gradients": False}
     here = process.ask(torch_model.WORKER, run, folder)
-    apart = _apart(np.load(arrays)["evaluation/y"], np.load(folder / "there.npy"))
+    apart = relative_difference(np.load(arrays)["evaluation/y"], np.load(folder / "there.npy"))
     return Proof({RUNTIME: apart}, (here["macs"],), analysis.totals(imported.graph).macs)
 
 
@@ -188,12 +188,12 @@ def _gradients_apart(imported: Imported, mode: str, reference: _Arrays, generate
 
     there = reference.part(f"{mode}/gradient/")
     largest = max((float(np.abs(value).max()) for value in there.values()), default=0.0)
-    apart = [_apart(_first(reference[f"{mode}/dx"] / scale), generated[f"{mode}/dx"])]
+    apart = [relative_difference(_first(reference[f"{mode}/dx"] / scale), generated[f"{mode}/dx"])]
     for name, value in generated.part(f"{mode}/gradient/").items():
         origin = imported.origins[name]
         if origin.key:
             expected = origin.canonical(there) if origin.key in there else np.zeros(origin.shape)
-            apart.append(_apart(expected, value, 1e-3 * largest))
+            apart.append(relative_difference(expected, value, 1e-3 * largest))
     return max(apart)
 
 
@@ -212,7 +212,7 @@ def _statistics_apart(imported: Imported, reference: _Arrays, generated: _Arrays
                 n = batch * positions_of(node.input_shapes[0])
                 kept = (1 - op.momentum) * before[origin.key]
                 expected = kept + (expected - kept) * n / max(n - 1, 1)
-            apart.append(_apart(expected, generated[f"training/buffer/{node.name}.{param}"]))
+            apart.append(relative_difference(expected, generated[f"training/buffer/{node.name}.{param}"]))
     return [max(apart)] if apart else []
 
 
@@ -221,7 +221,7 @@ def _first(array: Array) -> Array:
     return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
 
 
-def _apart(a: Array, b: Array, least: float = 0.0) -> float:
+def relative_difference(a: Array, b: Array, least: float = 0.0) -> float:
     """Return the largest difference relative to the largest of `a`, `least` at the least; infinity for NaN."""
     import numpy as np
 

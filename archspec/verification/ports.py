@@ -13,18 +13,20 @@ from archspec.files import temporary_folder
 from archspec.graph import Graph, Node
 from archspec.graph.build import rebuild
 from archspec.graph.layouts import flattened_maps
-from archspec.importers import keras_model, process
+from archspec.importers import keras_model, process, torch_model
 from archspec.importers.layers import ImportFailedError
+from archspec.importers.proof import GRADIENT_BOUND, OUTPUT_BOUND, relative_difference
 from archspec.importers.sources import parse_source
 from archspec.language.names import class_name
 from archspec.targets import TARGETS, model_source, require_code
 from archspec.verification.checks import CHECKS
 from archspec.verification.checks.base import TargetRun
+from archspec.verification.checks.forward import LAYERS
 from archspec.verification.checks.gradients import training_floor
 from archspec.verification.inputs import Inputs
 from archspec.verification.run import Files, measure_statistics
 from archspec.verification.sensitivity import alterations_of, sensitivity
-from archspec.verification.tensors import distance, looks_like, shape_text
+from archspec.verification.tensors import looks_like, shape_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +39,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.floating[Any]]
 
 REFERENCE = "torch"  # the target that the spec is compared as
-OUTPUT_BOUND, GRADIENT_BOUND = 1e-10, 1e-9  # relative, in float64, as of the checks
-LAYERS = 100  # of deeper networks the bounds are as many times larger
 REMOVED = "removed"  # the alteration that leaves a layer out
 SEARCH = 60.0  # seconds in which the alteration that explains a difference is sought
-KINDS = {"file": "torch_port.py", "torchvision": "torch_port.py", "timm": "torch_port.py"}
-KINDS |= dict.fromkeys(keras_model.KINDS, "keras_port.py")
+WORKERS = dict.fromkeys(torch_model.KINDS, "torch_port.py") | dict.fromkeys(keras_model.KINDS, "keras_port.py")
 
 
 @dataclass(frozen=True)
@@ -105,12 +104,12 @@ class Port:
     @property
     def failures(self) -> list[str]:
         """What differs, in words."""
-        apart = [
+        numbers = [
             f"{what}: relative difference {value:.1e} (tolerance {limit:.0e})"
             for what, (value, limit) in self.differences.items()
             if not value <= limit
         ]
-        return self.problems + apart
+        return self.problems + numbers
 
     def _nearest(self, params: Mapping[str, Sequence[int]]) -> str:
         """Return the surplus module whose kernel is most like a layer's, in words; empty if none is."""
@@ -145,9 +144,9 @@ class PortEvidence:
 def worker_of(source: str) -> str:
     """Return the worker that runs a model; raise ImportFailedError for one that no framework here runs."""
     kind = parse_source(source)["kind"]
-    if kind not in KINDS:
+    if kind not in WORKERS:
         raise ImportFailedError(f"{source} cannot be trained: name a PyTorch or Keras model")
-    return KINDS[kind]
+    return WORKERS[kind]
 
 
 def compare_ports(
@@ -199,7 +198,7 @@ def compare_ports(
             "arrays": str(workdir / "reference.npz"),
         }
         workers.progress(REFERENCE, "gradients")
-        reference = process.ask("torch_import.py", request, workdir)
+        reference = process.ask(torch_model.WORKER, request, workdir)
         with np.load(workdir / "reference.npz") as arrays:
             expected = dict(arrays)
         ports = tuple(
@@ -209,7 +208,7 @@ def compare_ports(
         found = sensitivity(run, outputs) if sensitive else []
         workers.progress(REFERENCE, "done")
     both = [(a, b) for a, b in pairwise(ports) if a.arrays and b.arrays]
-    between = {(a.source, b.source): _apart(a.arrays["y"], b.arrays["y"]) for a, b in both}
+    between = {(a.source, b.source): relative_difference(a.arrays["y"], b.arrays["y"]) for a, b in both}
     scores = {REFERENCE: outputs[graph.output.name]} | {p.source: p.arrays["y"] for p in ports if p.arrays}
     return PortEvidence(graph, ports, between, tuple(found), scores, time.monotonic() - started)
 
@@ -277,21 +276,23 @@ def _differences(
 ) -> dict[str, tuple[float, float]]:
     """Return how far a model's outputs, gradients and buffers are from the spec's, with the bounds."""
     deeper = max(1.0, len(graph.nodes) / LAYERS)
-    found = {"outputs, evaluation": (_apart(outputs[graph.output.name], arrays["y"]), OUTPUT_BOUND * deeper)}
+    found = {
+        "outputs, evaluation": (relative_difference(outputs[graph.output.name], arrays["y"]), OUTPUT_BOUND * deeper)
+    }
     limit = GRADIENT_BOUND * deeper
     for mode in ("evaluation", "training"):
         if mode == "training":
-            found["outputs, training"] = (_apart(expected["training/y"], arrays["training/y"]), limit)
+            found["outputs, training"] = (relative_difference(expected["training/y"], arrays["training/y"]), limit)
         prefix = f"{mode}/gradient/"
         names = [key for key in expected if key.startswith(prefix)]
         largest = max((float(abs(expected[key]).max()) for key in names), default=0.0)
         floor = largest * (training_floor(graph) if mode == "training" else 1e-6)
-        apart = [_apart(expected[f"{mode}/dx"], arrays[f"{mode}/dx"])]
+        gradients = [relative_difference(expected[f"{mode}/dx"], arrays[f"{mode}/dx"])]
         for key in names:  # a parameter that has no effect may have no gradient
-            apart.append(_apart(expected[key], arrays.get(key, 0 * expected[key]), floor))
-        found[f"gradients, {mode}"] = (max(apart), limit)
+            gradients.append(relative_difference(expected[key], arrays.get(key, 0 * expected[key]), floor))
+        found[f"gradients, {mode}"] = (max(gradients), limit)
     buffers = [key for key in expected if key.startswith("training/buffer/") and "num_batches" not in key]
-    if moved := [_apart(expected[key], arrays[key]) for key in buffers if key in arrays]:
+    if moved := [relative_difference(expected[key], arrays[key]) for key in buffers if key in arrays]:
         found["running statistics"] = (max(moved), limit)
     return found
 
@@ -306,7 +307,7 @@ def _first(run: TargetRun, outputs: Mapping[str, Array], answer: Any, arrays: Ma
     read = node.inputs[0]
     before = None if read is run.graph.input else outputs[read.name]
     expected = outputs[node.name]
-    return Difference(node.name, place, _apart(expected, near), looks_like(expected, near, before), found)
+    return Difference(node.name, place, relative_difference(expected, near), looks_like(expected, near, before), found)
 
 
 def _reproduced(run: TargetRun, node: Node, near: Array | None, y: Array | None) -> str:
@@ -323,8 +324,10 @@ def _reproduced(run: TargetRun, node: Node, near: Array | None, y: Array | None)
     output = data.workdir / "explained.npz"
     started = time.monotonic()
     for change, fields in ((REMOVED, None), *alterations_of(node)):
+        if time.monotonic() - started > SEARCH:
+            break
         other = rebuild(graph, node.loc, fields)
-        if other is None or time.monotonic() - started > SEARCH:
+        if other is None:
             continue
         removed = [node] if fields is None else []
         if any(n.params for n in removed) or _shapes(other) != _shapes(graph, without=removed):
@@ -342,9 +345,9 @@ def _reproduced(run: TargetRun, node: Node, near: Array | None, y: Array | None)
         if answer["fault"]:
             continue
         with np.load(output) as found:
-            if near is not None and names and _apart(near, found[node.name]) <= OUTPUT_BOUND * 10:
+            if near is not None and names and relative_difference(near, found[node.name]) <= OUTPUT_BOUND * 10:
                 return change
-            if y is not None and _apart(y, found[other.output.name]) <= OUTPUT_BOUND * 10:
+            if y is not None and relative_difference(y, found[other.output.name]) <= OUTPUT_BOUND * 10:
                 return change
     return ""
 
@@ -353,12 +356,3 @@ def _shapes(graph: Graph, without: Sequence[Node] = ()) -> dict[str, Any]:
     """Return the parameters of every layer, and the shape of the network's output."""
     params = {node.name: node.params for node in graph.nodes if node not in without}
     return {**params, "": graph.output.output_shape}
-
-
-def _apart(a: Array, b: Array, least: float = 0.0) -> float:
-    """Return the largest difference relative to the largest of `a`, `least` at the least; infinity for NaN."""
-    import numpy as np
-
-    if a.shape != b.shape or not bool(np.isfinite(a).all() and np.isfinite(b).all()):
-        return float("inf")
-    return distance(a, b, max(float(abs(a).max()), least) or 1.0)

@@ -94,10 +94,8 @@ def _alterations(graph: Graph) -> Iterator[tuple[list[Node], str, Graph | None]]
             yield nodes, "removed", rebuild(graph, loc, None)
         if len(rows) > MAX_LAYERS:
             continue
-        for field in type(op).model_fields:
-            value = getattr(op, field)
-            value = op.explicit_padding(node.input_shapes[0]) if value == "same" else value
-            if field in Op.model_fields or field == "init" or value is None or all(_is_idle(n, field) for n in nodes):
+        for field, value in _attributes(node):
+            if all(_is_idle(n, field) for n in nodes):
                 continue
             first: tuple[Any, Graph | None] | None = None
             for candidate in _candidates(op, field, value):
@@ -118,11 +116,7 @@ def alterations_of(node: Node) -> Iterator[tuple[str, dict[str, Any]]]:
     Of a number also its halves and multiples, what it is to 1, and the epsilons of frameworks.
     """
     op: Any = node.op
-    for field in type(op).model_fields:
-        value = getattr(op, field)
-        value = op.explicit_padding(node.input_shapes[0]) if value == "same" else value
-        if field in Op.model_fields or field == "init" or value is None:
-            continue
+    for field, value in _attributes(node):
         candidates = list(_candidates(op, field, value))
         if isinstance(value, float):
             sizes = range(2, 10)
@@ -130,6 +124,15 @@ def alterations_of(node: Node) -> Iterator[tuple[str, dict[str, Any]]]:
         for candidate in dict.fromkeys(candidates):
             if candidate != value:
                 yield f"{field} {_text(value)} -> {_text(candidate)}", {field: candidate}
+
+
+def _attributes(node: Node) -> Iterator[tuple[str, Any]]:
+    """Yield a layer's own attributes that have a value, but how it is initialized; `same` as the padding that it is."""
+    op: Any = node.op
+    for field in type(op).model_fields:
+        value = getattr(op, field)
+        if field not in Op.model_fields and field != "init" and value is not None:
+            yield field, op.explicit_padding(node.input_shapes[0]) if value == "same" else value
 
 
 def _is_idle(node: Node, field: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras_import
 import protocol
-from matching import Assigned, Matcher, Weight, canonical, describe, spec_weights
+from matching import Matcher, Observer, Weight, canonical, spec_weights
 
 DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "AlphaDropout", "GaussianDropout")
 
@@ -47,20 +47,18 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
     model(_tensor(given["evaluation"]), training=False)  # builds what is not built
     observer = _Observer(model, matcher, weights, last=not first)
     rates = observer.without_dropout()
-    fault, arrays = "", {}
+    fault, arrays = "", dict[str, Any]()
     try:
         with observer.watching():
             y = _output(model(_tensor(given["evaluation"]), training=False))
     except Exception as error:
         fault = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    answer: dict[str, Any] = describe(matcher, observer.assigned, observer.classes, observer.surplus) | {
+    answer: dict[str, Any] = observer.answer(arrays) | {
         "parameters": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
         "versions": {"keras": keras.__version__, "backend": backend},
         "fault": fault,
         "rates": rates,
     }
-    if answer["apart"] and (near := matcher.nearest(answer["apart"], observer.place_of(answer["apart"]))):
-        answer["place"], arrays["apart"] = near
     if fault:
         np.savez(request["arrays"], **arrays)
         return answer
@@ -68,28 +66,24 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
     for mode, values in given.items():
         y, dx, gradients = _gradients(model, values, mode == "training")
         arrays |= {f"{mode}/y": y, f"{mode}/dx": dx if first or dx.ndim != 4 else dx.transpose(0, 3, 1, 2)}
-        for assigned, pairs in observer.pairs():
-            for param, weight, variable in pairs:
-                name = f"{assigned.layer}.{param}"
-                if not variable.trainable:
-                    arrays[f"{mode}/buffer/{name}"] = canonical(assigned, weight, _numpy(variable))
-                elif id(variable) in gradients:
-                    arrays[f"{mode}/gradient/{name}"] = canonical(assigned, weight, gradients[id(variable)])
+        for assigned, param, weight, variable in observer.pairs():
+            name = f"{assigned.layer}.{param}"
+            if not variable.trainable:
+                arrays[f"{mode}/buffer/{name}"] = canonical(assigned, weight, _numpy(variable))
+            elif id(variable) in gradients:
+                arrays[f"{mode}/gradient/{name}"] = canonical(assigned, weight, gradients[id(variable)])
     np.savez(request["arrays"], **arrays)
     return answer
 
 
-class _Observer:
+class _Observer(Observer):  # type: ignore[misc]
     """Gives each layer the weights of the spec's layer that it is, and shows all outputs to the matcher."""
 
     def __init__(self, model: Any, matcher: Matcher, weights: dict[str, Any], last: bool) -> None:
-        self._model, self._matcher, self._weights, self._last_axes = model, matcher, weights, last
+        super().__init__(matcher)
+        self._model, self._weights, self._last_axes = model, weights, last
         self._stack: list[str] = []
-        self._variables: dict[str, dict[str, Any]] = {}  # of the assigned layers, by path and name
         self._seen: set[int] = set()
-        self.assigned: dict[str, Assigned] = {}
-        self.classes: dict[str, str] = {}
-        self.surplus: list[dict[str, Any]] = []
 
     def without_dropout(self) -> list[float]:
         """Make the dropouts the identity; return their rates."""
@@ -119,7 +113,7 @@ class _Observer:
             output = original(layer, *args, **kwargs)
             first = output[0] if isinstance(output, tuple | list) and output else output
             if _is_array(first):
-                self._matcher.see(path, _numpy(first), self._last_axes)
+                self.matcher.see(path, _numpy(first), self._last_axes)
             self._stack.pop()
             return output
 
@@ -146,31 +140,18 @@ class _Observer:
             place = path if len(groups) == 1 else f"{path} ({'depthwise' if i == 0 else 'pointwise'})"
             self.classes[place] = kind
             if before:
-                assigned = self._matcher.follow(weights, before)
+                assigned = self.matcher.follow(weights, before)
             else:
-                assigned = self._matcher.assign(weights, reads, self._last_axes)
+                assigned = self.matcher.assign(weights, reads, self._last_axes)
             if assigned is None:
-                shapes = {weight.name: list(weight.shape) for weight in weights}
-                self.surplus.append({"path": place, "class": kind, "shapes": shapes})
+                self.add_surplus(place, weights)
                 return
             before = assigned.layer
             self.assigned[place] = assigned
-            self._variables[place] = variables
+            self.tensors[place] = variables
             for weight, array in spec_weights(assigned, self._weights):
                 variable = variables[weight.name]
                 variable.assign(weight.from_canonical(array, variable.shape))
-
-    def place_of(self, layer: str) -> str:
-        """Return the path of what a spec's layer is; empty if there is nothing."""
-        return next((path for path, assigned in self.assigned.items() if assigned.layer == layer), "")
-
-    def pairs(self) -> Iterator[tuple[Assigned, list[tuple[str, Weight, Any]]]]:
-        """Yield the layers that were found, with each parameter's name, weight and variable."""
-        for path, assigned in self.assigned.items():
-            yield (
-                assigned,
-                [(param, weight, self._variables[path][weight.name]) for param, weight in assigned.weights.items()],
-            )
 
 
 def _weights(kind: str, variables: dict[str, Any]) -> list[list[Weight]]:

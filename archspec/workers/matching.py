@@ -80,53 +80,36 @@ class Matcher:
         Among layers of the same shapes, the first that reads the tensor `reads`, or else the first. `last`: vectors are
         of flattened (H, W, C) where the values do not tell.
         """
-        fitting = [name for name in self.free if self._fits(name, weights)]
-        exact = [name for name in fitting if not any(self._unpaired(name, weights))]
-        fitting = exact or fitting
+        fitting = [found for name in self.free if (found := self._as(name, weights))]
+        fitting = [one for one in fitting if not one.surplus and not one.lacking] or fitting
         if not fitting:
             return None
-        flattened: tuple[int, int, int] | None = None
-        equal = []
-        for name in fitting:
-            if reads is not None and (how := self._reads(name, reads)) is not None:
-                equal.append((name, how))
-        name = equal[0][0] if equal else fitting[0]
-        self.ambiguous += [(name, other) for other, _ in equal[1:]]
-        maps = self.layers[name].get("flattened")
-        if maps and (equal[0][1] == "last" if equal else last):
-            flattened = tuple(maps)
-        self.free.remove(name)
-        return self._as(name, weights, flattened)
-
-    def _as(self, name: str, weights: Sequence[Weight], flattened: tuple[int, int, int] | None = None) -> Assigned:
-        """Return a module with `weights` as a layer."""
-        surplus, lacking = self._unpaired(name, weights)
-        pairs = _pairs(self.layers[name]["params"], weights)
-        return Assigned(name, pairs, flattened, tuple(surplus), tuple(lacking))
-
-    def _fits(self, name: str, weights: Sequence[Weight]) -> bool:
-        """Return whether weights are those of a layer, but for biases."""
-        surplus, lacking = self._unpaired(name, weights)
-        biases = [*(NAMES.get(weight.name, weight.name) for weight in surplus), *lacking]
-        return all(name == "bias" for name in biases) and len(lacking) < len(self.layers[name]["params"])
-
-    def _unpaired(self, name: str, weights: Sequence[Weight]) -> tuple[list[Weight], list[str]]:
-        """Return the weights that are none of a layer's, and the layer's that are none of these."""
-        params = self.layers[name]["params"]
-        pairs = _pairs(params, weights)
-        names = {weight.name for weight in pairs.values()}
-        return [weight for weight in weights if weight.name not in names], [p for p in params if p not in pairs]
+        ways = [(one, self._reads(one.layer, reads) if reads is not None else None) for one in fitting]
+        equal = [(one, way) for one, way in ways if way]
+        chosen, way = equal[0] if equal else (fitting[0], "last" if last else "first")
+        self.ambiguous += [(chosen.layer, other.layer) for other, _ in equal[1:]]
+        self.free.remove(chosen.layer)
+        maps = self.layers[chosen.layer].get("flattened")
+        return chosen._replace(flattened=tuple(maps)) if maps and way == "last" else chosen
 
     def follow(self, weights: Sequence[Weight], layer: str) -> Assigned | None:
         """Return the layer that reads the output of `layer` and has parameters of these shapes, and take it."""
         for name in self.free:
-            if self._fits(name, weights) and self.layers[name]["reads"] == [layer]:
+            if self.layers[name]["reads"] == [layer] and (found := self._as(name, weights)):
                 self.free.remove(name)
-                surplus, lacking = self._unpaired(name, weights)
-                return Assigned(
-                    name, _pairs(self.layers[name]["params"], weights), None, tuple(surplus), tuple(lacking)
-                )
+                return found
         return None
+
+    def _as(self, name: str, weights: Sequence[Weight]) -> Assigned | None:
+        """Return a module with `weights` as a layer; None if more than biases differ."""
+        params = self.layers[name]["params"]
+        pairs = _pairs(params, weights)
+        names = {weight.name for weight in pairs.values()}
+        surplus = tuple(weight for weight in weights if weight.name not in names)
+        lacking = tuple(param for param in params if param not in pairs)
+        biases = [*(NAMES.get(weight.name, weight.name) for weight in surplus), *lacking]
+        fits = pairs and all(bias == "bias" for bias in biases)
+        return Assigned(name, pairs, None, surplus, lacking) if fits else None
 
     def _reads(self, name: str, value: Array) -> str | None:
         """Return the order in which a tensor is what a layer reads: "first" or "last"; None if it is not."""
@@ -261,25 +244,48 @@ def canonical(assigned: Assigned, weight: Weight, array: Array) -> Array:
     return array
 
 
-def describe(
-    matcher: Matcher, assigned: dict[str, Assigned], classes: dict[str, str], surplus: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Return which layers were found in a model, and the first that parts, as data."""
-    return {
-        "assigned": {
-            path: {
-                "layer": a.layer,
-                "class": classes.get(path, "parameter"),
-                "flattened": a.flattened is not None,
-                "surplus": {weight.name: list(weight.shape) for weight in a.surplus},
-                "lacking": list(a.lacking),
-            }
-            for path, a in assigned.items()
-        },
-        "surplus": surplus,
-        "lacking": {name: matcher.layers[name]["params"] for name in matcher.free},
-        "found": matcher.found,
-        "apart": matcher.first_apart(),
-        "place": "",
-        "ambiguous": [list(pair) for pair in matcher.ambiguous],
-    }
+class Observer:
+    """Which modules of a model are which layers, and with which tensors: what the frameworks' observers share."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self.matcher = matcher
+        self.assigned: dict[str, Assigned] = {}  # by the path of the module, or of a parameter of the model's own
+        self.surplus: list[dict[str, Any]] = []  # modules that are no layer
+        self.classes: dict[str, str] = {}  # of the modules, by path
+        self.tensors: dict[str, dict[str, Any]] = {}  # of the modules, by path and name
+
+    def add_surplus(self, path: str, weights: Sequence[Weight]) -> None:
+        """Note a module that is no layer."""
+        shapes = {weight.name: list(weight.shape) for weight in weights}
+        self.surplus.append({"path": path, "class": self.classes.get(path, "parameter"), "shapes": shapes})
+
+    def pairs(self) -> Iterator[tuple[Assigned, str, Weight, Any]]:
+        """Yield every parameter that was found: its layer, its name, the module's weight and tensor."""
+        for path, assigned in self.assigned.items():
+            for param, weight in assigned.weights.items():
+                yield assigned, param, weight, self.tensors[path][weight.name]
+
+    def answer(self, arrays: dict[str, Any]) -> dict[str, Any]:
+        """Return what was found, as data; add the tensor that is nearest to the first layer that parts to `arrays`."""
+        parts = self.matcher.first_apart()
+        module = next((path for path, assigned in self.assigned.items() if assigned.layer == parts), "")
+        near = self.matcher.nearest(parts, module) if parts else None
+        if near:
+            arrays["apart"] = near[1]
+        return {
+            "assigned": {
+                path: {
+                    "layer": a.layer,
+                    "class": self.classes.get(path, "parameter"),
+                    "flattened": a.flattened is not None,
+                    "surplus": {weight.name: list(weight.shape) for weight in a.surplus},
+                    "lacking": list(a.lacking),
+                }
+                for path, a in self.assigned.items()
+            },
+            "surplus": self.surplus,
+            "lacking": {name: self.matcher.layers[name]["params"] for name in self.matcher.free},
+            "apart": parts,
+            "place": near[0] if near else "",
+            "ambiguous": [list(pair) for pair in self.matcher.ambiguous],
+        }

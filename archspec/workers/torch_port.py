@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import protocol
-from matching import Assigned, Matcher, Weight, canonical, describe, spec_weights
+from matching import Matcher, Observer, Weight, canonical, spec_weights
 from torch_import import SourceError, make, still
 
 
@@ -41,14 +41,12 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
             raise
         except Exception as error:
             fault = f"{type(error).__name__}: {str(error).splitlines()[0]}{_place(error.__traceback__)}"
-    answer: dict[str, Any] = observer.answer() | {
+    answer: dict[str, Any] = observer.answer(arrays) | {
         "parameters": parameters,
         "versions": {"torch": torch.__version__},
         "fault": fault,
         "rates": [],
     }
-    if answer["apart"] and (near := matcher.nearest(answer["apart"], observer.place_of(answer["apart"]))):
-        answer["place"], arrays["apart"] = near
     if fault:
         np.savez(request["arrays"], **arrays)
         return answer
@@ -62,27 +60,24 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
         answer["rates"] = rates or answer["rates"]
         y.square().sum().backward()
         arrays |= {f"{mode}/y": y.detach().numpy(), f"{mode}/dx": x.grad.numpy()}  # type: ignore[union-attr]
-        for assigned, pairs in observer.pairs():
-            for param, weight, tensor in pairs:
-                name = f"{assigned.layer}.{param}"
-                if not tensor.requires_grad:
-                    arrays[f"{mode}/buffer/{name}"] = canonical(assigned, weight, tensor.detach().numpy())
-                elif tensor.grad is not None:
-                    arrays[f"{mode}/gradient/{name}"] = canonical(assigned, weight, tensor.grad.numpy())
+        for assigned, param, weight, tensor in observer.pairs():
+            name = f"{assigned.layer}.{param}"
+            if not tensor.requires_grad:
+                arrays[f"{mode}/buffer/{name}"] = canonical(assigned, weight, tensor.detach().numpy())
+            elif tensor.grad is not None:
+                arrays[f"{mode}/gradient/{name}"] = canonical(assigned, weight, tensor.grad.numpy())
     np.savez(request["arrays"], **arrays)
     return answer
 
 
-class _Observer:
+class _Observer(Observer):  # type: ignore[misc]
     """Gives each module the weights of the layer that it is, and shows all that is computed to the matcher."""
 
     def __init__(self, model: Any, matcher: Matcher, weights: dict[str, Any]) -> None:
-        self._model, self._matcher, self._weights = model, matcher, weights
+        super().__init__(matcher)
+        self._model, self._weights = model, weights
         self._stack: list[tuple[str, Any]] = [("", model)]
-        self._assigned: dict[str, Assigned] = {}  # by the path of the module, or of a parameter of the model's own
-        self._surplus: list[dict[str, Any]] = []
-        self._tensors: dict[str, dict[str, Any]] = {}
-        self._classes = {path: type(module).__name__ for path, module in model.named_modules()}
+        self.classes = {path: type(module).__name__ for path, module in model.named_modules()}
         names = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
         state = {name: value for name, value in model.state_dict(keep_vars=True).items() if name in names}
         for path, module in model.named_modules():
@@ -90,11 +85,11 @@ class _Observer:
             if not inside:
                 continue
             if self._is_layer(module):
-                self._tensors[path] = inside
+                self.tensors[path] = inside
             else:  # a class token, a position embedding: parameters that the model uses itself
                 for name, tensor in inside.items():
                     whole = ".".join(filter(None, (path, name)))
-                    self._tensors[whole] = {name: tensor}
+                    self.tensors[whole] = {name: tensor}
                     self._give(whole, None)
 
     @staticmethod
@@ -105,7 +100,7 @@ class _Observer:
         """Return the parameters and buffers of a module itself, those of an attention with its projection."""
         prefix = f"{path}." if path else ""
         owner = path.rpartition(".")[0]
-        if self._classes.get(owner) == "MultiheadAttention":
+        if self.classes.get(owner) == "MultiheadAttention":
             return {}
         whole = type(module).__name__ == "MultiheadAttention"
         return {
@@ -119,14 +114,13 @@ class _Observer:
         """Find out which layer a module is, and load that layer's weights."""
         import torch
 
-        tensors = self._tensors[path]
+        tensors = self.tensors[path]
         weights = [Weight(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
-        assigned = self._matcher.assign(weights, reads)
+        assigned = self.matcher.assign(weights, reads)
         if assigned is None:
-            shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
-            self._surplus.append({"path": path, "class": self._classes.get(path, "parameter"), "shapes": shapes})
+            self.add_surplus(path, weights)
             return
-        self._assigned[path] = assigned
+        self.assigned[path] = assigned
         for weight, array in spec_weights(assigned, self._weights):
             values = torch.from_numpy(weight.from_canonical(array, tensors[weight.name].shape))
             tensors[weight.name].data.copy_(values)
@@ -149,7 +143,7 @@ class _Observer:
         def enter(path: str) -> Any:
             def hook(module: Any, args: Any) -> None:
                 self._stack.append((path, module))
-                if path in self._tensors and path not in self._assigned and args and isinstance(args[0], torch.Tensor):
+                if path in self.tensors and path not in self.assigned and args and isinstance(args[0], torch.Tensor):
                     self._give(path, args[0].detach().numpy())
 
             return hook
@@ -174,24 +168,7 @@ class _Observer:
         path, module = self._stack[-1]
         own = not type(module).__module__.startswith("torch.nn.")
         place = path + (_place(sys._getframe(1)) if own else "")
-        self._matcher.see(place.removeprefix(", "), tensor.detach().numpy())
-
-    def place_of(self, layer: str) -> str:
-        """Return the path of the module that a layer is; empty if there is none."""
-        return next((path for path, assigned in self._assigned.items() if assigned.layer == layer), "")
-
-    def pairs(self) -> Iterator[tuple[Assigned, list[tuple[str, Weight, Any]]]]:
-        """Yield the layers that were found, with each parameter's name, weight and tensor."""
-        for path, assigned in self._assigned.items():
-            yield (
-                assigned,
-                [(param, weight, self._tensors[path][weight.name]) for param, weight in assigned.weights.items()],
-            )
-
-    def answer(self) -> dict[str, Any]:
-        """Return what was found, as data."""
-        found: dict[str, Any] = describe(self._matcher, self._assigned, self._classes, self._surplus)
-        return found
+        self.matcher.see(place.removeprefix(", "), tensor.detach().numpy())
 
 
 def _output(y: Any) -> Any:

@@ -56,6 +56,7 @@ def graph_with(change: Callable[[Any], None]) -> Callable[[str, bytes], bytes]:
     return alter
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_file_of_torch_export_is_imported_and_proven(exported: Path) -> None:
     """The layers and weights of the model itself, in both modes, as if its class had been imported."""
     found = importers.import_model(str(exported))
@@ -71,6 +72,7 @@ def test_a_file_of_torch_export_is_imported_and_proven(exported: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("in_process")
 def test_an_altered_graph_is_rejected_by_the_proof(exported: Path, tmp_path: Path) -> None:
     """The spec of a graph whose norms have another epsilon beside the graph itself."""
     found = importers.import_model(str(exported))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from helpers import ROOT, SPECS, archspec_command
 import archspec
 from archspec import importers
 from archspec.graph import build
-from archspec.importers import Imported, process
+from archspec.importers import Imported
 from archspec.importers.proof import prove
 from archspec.language.source import Source
 from archspec.targets import TARGETS
@@ -26,20 +25,11 @@ SHAPE = (3, 32, 32)
 
 
 @pytest.fixture(autouse=True)
-def _in_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _but_commands_in_process(request: pytest.FixtureRequest) -> None:
     """Answer requests in this process, where PyTorch is imported once; but those of a command."""
     pytest.importorskip("torch")
-    if "command" in request.node.name:
-        return
-
-    def ask(worker: str, request: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        jobs = {"capture": torch_import.capture, "prove": torch_import.prove}
-        try:
-            return jobs[request["job"]](dict(request))
-        except torch_import.SourceError as error:
-            raise importers.ImportFailedError(error.args[0]) from None
-
-    monkeypatch.setattr(process, "ask", ask)
+    if "command" not in request.node.name:
+        request.getfixturevalue("in_process")
 
 
 _known: dict[str, Imported] = {}
