@@ -1,0 +1,42 @@
+"""archspec serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from archspec.cli.console import usage_error
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def serve(
+    path: Annotated[Path, typer.Argument(help="A spec, or a folder of specs.", metavar="[SPEC|FOLDER]")] = Path(
+        "specs"
+    ),
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1 (default: a free one).", show_default=False)
+    ] = 0,
+) -> None:
+    """Serve a page for this machine, on which a spec is edited beside its table, drawing, code and claims."""
+    from archspec.live import Folder, Server
+
+    if not path.exists():
+        usage_error(f"no such file or folder: {path}")
+    folder = Folder(path) if path.is_dir() else Folder(path.parent, path.name)
+    if not folder.names():
+        usage_error(f"no specs in the folder {path}" if path.is_dir() else f"{path} is not a .yaml file")
+    try:
+        server = Server(folder, port)
+    except OSError as error:
+        usage_error(f"cannot listen on port {port}: {error.strerror}")
+    print(f"{server.url}\nOnly this machine can open it, and only at this address. Ctrl-C ends it.", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
