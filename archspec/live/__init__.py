@@ -1,6 +1,4 @@
-"""The live page: a spec in an editor and, as it is typed, its table, drawing, code and claims."""
+"""The live page: a spec in an editor and, as it is typed, its table, drawing, code and claims.
 
-from archspec.live.folder import Folder
-from archspec.live.server import Server
-
-__all__ = ["Folder", "Server"]
+`server` serves it for this machine; `static` writes it for any server of files, where Pyodide computes the content.
+"""

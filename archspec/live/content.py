@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import archspec
@@ -23,7 +24,7 @@ from archspec.report.facts import (
     mib,
     totals_table,
 )
-from archspec.targets import TARGETS, files
+from archspec.targets import TARGETS, files, model_source
 from archspec.targets.render import html_environment
 
 Json = dict[str, Any]
@@ -68,10 +69,16 @@ def layer(text: str, path: str, depth: int, row: int) -> Json:
 
 
 def code(text: str, path: str, target: str) -> Json:
-    """Return the code of a spec for a target: the files that depend on the spec; or diagnostics."""
+    """Return the code of a spec for a target: the files that depend on the spec; or diagnostics.
+
+    Where ruff cannot run, as in a browser, it is the model alone, not formatted.
+    """
     try:
         graph = archspec.loads(text, path)
-        found = files(graph, TARGETS[target], headers=False, engine=False)
+        if find_spec("ruff"):
+            found = files(graph, TARGETS[target], headers=False, engine=False)
+        else:
+            found = {f"{TARGETS[target].folder}/model.py": model_source(graph, TARGETS[target])}
     except SpecError as error:
         return {"diagnostics": _diagnostics(error.diagnostics), "files": {}}
     return {"diagnostics": [], "files": {name: text for name, text in found.items() if not name.endswith("/train.py")}}

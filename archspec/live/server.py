@@ -226,7 +226,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _explain(self, topic: str) -> None:
         try:
-            self._send(content.explanation(topic).encode(), "text/html")
+            self._send(content.explanation(topic.removesuffix(".html")).encode(), "text/html")
         except KeyError:
             raise RefusedError(HTTPStatus.NOT_FOUND, "no such topic") from None
 

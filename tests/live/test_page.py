@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from archspec.live import Folder, Server
-from archspec.live.server import PAGE
+from archspec.live.folder import Folder
+from archspec.live.server import PAGE, Server
 
 SPEC = """archspec: 1
 name: net
@@ -91,7 +91,7 @@ def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
     assert page["images"] == 0
     assert page["completions"] == ["padding"]
     assert page["problems"] == ["6:64 error conv1: conv2d has no key 'pad'; write `padding` unknown-key"]
-    assert (page["marked"], page["link"], page["stale"]) == (["pad"], "explain/unknown-key", "stale")
+    assert (page["marked"], page["link"], page["stale"]) == (["pad"], "explain/unknown-key.html", "stale")
     assert page["fixed"] == []
     assert page["typed"][0] == "conv1 | conv2d | 4, 3 x 3, padding 1 | 4 x 8 x 8 | 112 | 6,912"
     assert page["saved"] == "  - {name: conv1, op: conv2d, out_channels: 4, kernel_size: 3, padding: 1}"

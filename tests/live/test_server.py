@@ -21,8 +21,8 @@ from helpers import DATA, ROOT, archspec_command
 
 from archspec.language import reference
 from archspec.language.diagnostics import codes
-from archspec.live import Folder, Server
-from archspec.live.server import PAGE
+from archspec.live.folder import Folder
+from archspec.live.server import PAGE, Server
 from archspec.live.worker import Worker, WorkerError
 
 GOOD = "archspec: 1\nname: net\ninput: {channels: 3, height: 8, width: 8}\nlayers:\n  - {name: c, op: conv2d, out_channels: 4, kernel_size: 3}\n"
@@ -286,7 +286,7 @@ def test_texts_of_a_spec_are_sent_as_data(client: Client) -> None:
 def test_every_name_has_a_page(client: Client) -> None:
     """The link of a diagnostic leads to the page of its code."""
     for topic in [*codes(), *sorted(reference.TOPICS)]:
-        status, headers, body = client.ask("GET", f"explain/{topic}")
+        status, headers, body = client.ask("GET", f"explain/{topic}.html")
         assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
         assert f"<h1>{topic}</h1>" in body.decode()
 

@@ -100,7 +100,7 @@ function marked(doc, d) {
 export function explained(d) {
   const span = document.createElement("span");
   const link = document.createElement("a");
-  Object.assign(link, { href: `explain/${d.code}`, target: "_blank", rel: "noopener", textContent: d.code });
+  Object.assign(link, { href: `explain/${d.code}.html`, target: "_blank", rel: "noopener", textContent: d.code });
   span.append(`${d.message} `, link);
   return span;
 }
