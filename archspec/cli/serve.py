@@ -39,7 +39,8 @@ def serve(
 
     if not path.exists():
         usage_error(f"no such file or folder: {path}")
-    folder = Folder(path) if path.is_dir() else Folder(path.parent, path.name)
+    file = path.resolve()  # a link that is named is followed, unlike those in a folder
+    folder = Folder(path) if path.is_dir() else Folder(file.parent, file.name)
     if not folder.names():
         usage_error(f"no specs in the folder {path}" if path.is_dir() else f"{path} is not a .yaml file")
     if static:

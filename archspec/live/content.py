@@ -34,7 +34,7 @@ MAX_LAYERS = 100  # of a block, whose arithmetic is shown
 
 
 def check(text: str, path: str, panel: str = "layers", depth: int = 0) -> Json:
-    """Return the diagnostics of a spec and, if it has no errors but those of claims, what a panel of the page shows.
+    """Return the diagnostics of a spec and, if it has no errors but those of claims, the content of a panel.
 
     `path` is that of its file, beside which other specs are found; blocks are unfolded to `depth`.
     """
@@ -102,7 +102,7 @@ def _diagnostics(found: tuple[Diagnostic, ...] | list[Diagnostic]) -> list[Json]
 
 
 def _summary(facts: Facts) -> Json:
-    """Return what is shown beside every panel, and the names that are completed."""
+    """Return the head of the page, and the names for completion."""
     graph, total = facts.graph, facts.totals
     return {
         "name": graph.name,

@@ -13,7 +13,7 @@ from archspec.language.spec import CLAIMS_SUFFIX
 
 
 class ConflictError(Exception):
-    """The file is no longer the one that was read."""
+    """Raised where another program has changed the file since it was read."""
 
 
 @dataclass(frozen=True)
@@ -54,5 +54,5 @@ class Folder:
 
 
 def version_of(content: bytes) -> str:
-    """Return what tells this content of a file from others."""
+    """Return the version of a file: the SHA-256 of its content."""
     return hashlib.sha256(content).hexdigest()

@@ -1,7 +1,7 @@
-"""The server of the live page: for this machine only, and for who knows its address.
+"""The server of the live page, which answers this machine only, at an address with a random token.
 
-The address has a random token. A page of another site cannot know it; nor can it be made to ask here by a name that
-resolves to 127.0.0.1, because `Host` is checked, nor to read an answer, because there is no CORS.
+A page of another site does not have the token. If it had, it could not use a name of its own that resolves to
+127.0.0.1, because `Host` is checked, and it could not read an answer, because there are no CORS headers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from archspec.language import schema
 from archspec.language.source import MAX_BYTES
@@ -118,11 +118,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             self._body = self._read_body()
             self._require_own_page()
-            parts = urlsplit(self.path)
-            _, token, *rest = [*parts.path.split("/", 2), ""]
+            path, _, query = self.path.partition("?")
+            _, token, *rest = [*path.split("/", 2), "", ""]
             if not secrets.compare_digest(token.encode(), self.server.token.encode()):
                 raise RefusedError(HTTPStatus.NOT_FOUND, "not found: open the address that archspec serve printed")
-            self._query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+            self._query = {key: values[-1] for key, values in parse_qs(query).items()}
             name = unquote(rest[0])
             if name in routes:
                 routes[name]()

@@ -64,7 +64,7 @@ def _files(folder: Folder) -> Iterator[tuple[str, str | bytes]]:
 
 
 def _content(text: str, path: str) -> content.Json:
-    """Return what the page shows of a spec as it is."""
+    """Return the content of every panel for a spec as it is."""
     return {
         "panels": {panel: content.check(text, path, panel) for panel in content.PANELS},
         "code": {target: content.code(text, path, target) for target in TRAINED},

@@ -25,6 +25,7 @@ class Worker:
         self._lock = Lock()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Start the process before it is asked, and have it import what it needs."""
@@ -55,24 +56,28 @@ class Worker:
 
     def stop(self) -> None:
         """End the process, whatever it does."""
+        self._stopped = True
         self._end()
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads can hang
         ours, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        process.start()
         theirs.close()
-        self._connection = ours
+        self._process, self._connection = process, ours
+        if self._stopped:  # while it started
+            raise WorkerError("stopped")
         return ours
 
     def _end(self) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.join()
-        if self._connection:
-            self._connection.close()
+        process, connection = self._process, self._connection
         self._process = self._connection = None
+        if process:
+            process.kill()
+            process.join()
+        if connection:
+            connection.close()
 
 
 def _serve(connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """The arithmetic behind a layer's shape, parameters and MACs, recorded from the op's own methods.
 
-An op computes with integers; here it is given integers that record what is computed with them. So a formula that is
-shown is the one that was evaluated, of every op.
+The methods run on integers that record every operation on them. So the formula of a number is the one that was
+evaluated, for every op.
 """
 
 from __future__ import annotations

@@ -96,11 +96,11 @@ def test_the_server_listens_on_this_machine_only(server: Server, client: Client)
     assert not [name for name in headers if name.lower().startswith("access-control-")]
 
 
-@pytest.mark.parametrize("path", ["/", "/specs", "/x/", "/x/specs", "//specs", "/%s", "/é/specs", "*"])
+@pytest.mark.parametrize("path", ["/", "/specs", "/x/", "/x/specs", "//specs", "/%s", "/é/specs", "*", "//[", "x"])
 def test_a_wrong_token_is_not_found(path: str, client: Client) -> None:
     """Every address without the token is the same error, in words for who forgot it."""
     client.base = ""
-    status, _, body = client.ask("GET", quote(path.replace("%s", client.server.token[:-1]), safe="/*"))
+    status, _, body = client.ask("GET", quote(path.replace("%s", client.server.token[:-1]), safe="/*["))
 
     assert status == 404
     assert b"open the address that archspec serve printed" in body
@@ -193,6 +193,20 @@ def test_a_spec_is_saved_unless_another_program_changed_it(client: Client) -> No
     assert client.ask("PUT", "spec", GOOD, name="net.yaml", version=written["Version"])[0] == 412
     assert path.read_text() == "another\n"
     assert sorted(p.name for p in path.parent.iterdir()) == ["link.yaml", "net.claims.yaml", "net.yaml", "notes.txt"]
+
+
+def test_a_link_that_is_named_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that it leads to, in its own folder."""
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "net.yaml").write_text(GOOD)
+    (tmp_path / "link.yaml").symlink_to("specs/net.yaml")
+    served: list[Folder] = []
+    monkeypatch.setattr("archspec.live.server.Server.serve_forever", lambda server: served.append(server.folder))
+    run = archspec_command("serve", tmp_path / "link.yaml")
+
+    assert run.returncode == 0
+    assert run.stdout.startswith("http://127.0.0.1:")
+    assert [folder.read("net.yaml").decode() for folder in served] == [GOOD]
 
 
 def test_one_spec_can_be_served_alone(tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ export function makeEditor(host, { onChange, onSave, words }) {
       return view.dispatch({ changes: { from: start, to: before.length - end, insert } });
     },
     show: (diagnostics) => view.dispatch(setDiagnostics(view.state, diagnostics.map((d) => marked(view.state.doc, d)))),
-    goTo(line, column = 1) {
+    goTo(line, column = 1, focus = true) {
       const at = offset(view.state.doc, line, column);
       view.dispatch({ selection: { anchor: at }, effects: EditorView.scrollIntoView(at, { y: "center" }) });
-      view.focus();
+      if (focus) view.focus();
     },
   };
 }

@@ -121,7 +121,7 @@ function unfolding(word, row, line) {
     const found = await engine.layer(shown.text, name, shown.depth, row);
     if (!open.has(word) || line.nextSibling?.className === "arithmetic") return;
     line.after(make("tr", { class: "arithmetic" }, make("td", { colspan: line.children.length }, ...arithmetic(found))));
-    if (jump && found.line) editor.goTo(found.line);
+    if (jump && found.line) editor.goTo(found.line, 1, false);
   };
   button.addEventListener("click", () => {
     const opens = !open.delete(word);
@@ -138,7 +138,7 @@ function arithmetic({ layers, more }) {
   const of = ({ name: layer, op, attributes, formulas }) => {
     const terms = formulas.flatMap(([subject, names, numbers, value]) => [
       make("dt", {}, subject),
-      make("dd", {}, ...(names ? [names, make("br"), `= ${numbers.match(/\W/) ? `${numbers} = ` : ""}${value}`] : [value])),
+      make("dd", {}, ...(/\W/.test(names) ? [names, make("br"), `= ${numbers} = ${value}`] : [names ? `${names} = ${value}` : value])),
     ]);
     return [make("b", {}, layer), ` ${op} ${attributes}`, make("dl", {}, ...terms)];
   };
