@@ -23,6 +23,7 @@ import archspec
 from archspec import report
 from archspec.language.diagnostics import as_github, as_json, as_sarif
 from archspec.report import markup, page
+from archspec.report.arithmetic import arithmetic
 from archspec.report.compare import compare_lines
 from archspec.report.drawing import draw, svg
 from archspec.targets import TARGETS, files
@@ -94,6 +95,8 @@ def render(graph: archspec.Graph) -> None:
     assert_inert("\n".join(map(str, checked.diagnostics)))
     json.loads(as_json(checked.diagnostics))
     json.loads(json.dumps(report.as_data(facts)))
+    for formula in (formula for node in graph.nodes for formula in arithmetic(node) if formula.names):
+        assert eval(formula.numbers) == formula.value, formula
     assert all(line.startswith("::") for line in as_github(checked.diagnostics).splitlines())
     assert not re.search(r"(?<!\\)<|(?<!\\)\]\(|://", markup.as_markdown(facts))
     assert "\\input{" not in markup.as_latex(facts)
