@@ -58,7 +58,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "ask", ask)
 
 
-@pytest.mark.parametrize("name", ["convs.keras", "nested.h5", "chain.keras"])
+@pytest.mark.parametrize(
+    "name", ["convs.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nested.h5", "chain.keras"))]
+)
 def test_a_model_in_a_file_is_proven(name: str, files: Path) -> None:
     """Outputs and gradients in both modes, running statistics, MACs and parameters are those of Keras' model."""
     found = importers.import_model(str(files / name))
