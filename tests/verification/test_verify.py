@@ -49,6 +49,7 @@ def test_alexnet_agrees_in_all_targets(alexnet_evidence: Evidence) -> None:
         "training-mode": 1e-9,
         "training": 1e-8,
         "dropout": 1e-9,
+        "transforms": 1e-9,
     }
     assert alexnet_evidence.agrees, alexnet_evidence.first
     assert alexnet_evidence.stale == ()
