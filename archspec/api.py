@@ -12,9 +12,10 @@ from archspec.graph import Graph, build, load_claims
 from archspec.graph import load as load
 from archspec.graph.build import require_scores
 from archspec.language.source import Diagnostic, Source, SpecError, first_diagnostics
-from archspec.language.spec import CLAIMS_SUFFIX
+from archspec.language.spec import CLAIMS_SUFFIX, parse_budget
 
 if TYPE_CHECKING:
+    from archspec.analysis.budget import Cost
     from archspec.analysis.claims import Verdict
     from archspec.importers import Imported
     from archspec.verification.evidence import Evidence
@@ -43,8 +44,9 @@ class Checked:
     """The result of `check`: a network with its warnings and claims."""
 
     graph: Graph
-    diagnostics: tuple[Diagnostic, ...]  # warnings, and errors of claims
+    diagnostics: tuple[Diagnostic, ...]  # warnings, and errors of claims and of budgets
     claims: tuple[Verdict, ...]
+    costs: tuple[Cost, ...] = ()  # those that a budget bounds
     of_claims: bool = False  # whether a file of claims was checked, and not the spec that they are about
 
     @property
@@ -58,15 +60,17 @@ class Checked:
         return totals(self.graph)
 
 
-def check(spec: Spec) -> Checked:
-    """Infer every shape of a network, count it, lint it, and test its claims.
+def check(spec: Spec, *, budget: Path | str | None = None) -> Checked:
+    """Infer every shape of a network, count it, lint it, and test its claims and its budget.
 
-    Of a file of claims, `NAME.claims.yaml`, the claims are tested, and nothing is linted. Raises SpecError for a spec
-    with errors, OSError for an unreadable file. A claim that does not hold is an error in `diagnostics`.
+    `budget` is a file with a budget besides the spec's own. Of a file of claims, `NAME.claims.yaml`, only the claims
+    are tested. Raises SpecError for a spec with errors, OSError for an unreadable file. A claim that does not hold and
+    a bound that is exceeded are errors in `diagnostics`.
 
     >>> archspec.check("specs/alexnet.yaml").totals.params
     60965224
     """
+    from archspec.analysis import budget as budgets
     from archspec.analysis import claims
     from archspec.analysis.lint import lints
 
@@ -79,7 +83,15 @@ def check(spec: Spec) -> Checked:
         diagnostics += first_diagnostics(claims.errors(graph, list(verdicts)))
     except SpecError as error:
         diagnostics += error.diagnostics
-    return Checked(graph, tuple(diagnostics), tuple(verdicts), of_claims)
+    costs = []
+    if not of_claims:
+        if graph.spec.budget:
+            costs += budgets.costs(graph, graph.spec.budget, graph.source)
+        if budget:
+            source = Source.read(budget)
+            costs += budgets.costs(graph, parse_budget(source), source)
+        diagnostics += first_diagnostics(budgets.errors(graph, costs))
+    return Checked(graph, tuple(diagnostics), tuple(verdicts), tuple(costs), of_claims)
 
 
 def generate(
