@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "report",
     "draw": "draw",
     "compare": "compare",
+    "diff": "diff",
     "generate": "generate",
     "import": "import_",
     "weights": "weights",
