@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from archspec.analysis.claims import Verdict
     from archspec.importers import Imported
     from archspec.verification.evidence import Evidence
+    from archspec.verification.ports import PortEvidence
     from archspec.verification.processes import Workers
 
 Spec = Graph | Path | str  # a network, or the path of its spec
@@ -154,6 +155,32 @@ def verify(
         return run(graph, workers, generated=folder, **options)
     with Workers(tuple(target or TRAINED)) as processes:
         return run(graph, processes, generated=folder, **options)
+
+
+def verify_model(
+    spec: Spec,
+    model: Any,
+    *,
+    workers: Workers | None = None,
+    generated: Path | str | None = "generated",
+    **options: Any,
+) -> PortEvidence:
+    """Compare a model that somebody wrote with the generated PyTorch code of a spec, and return what was compared.
+
+    `model` is a torch.nn.Module or a Keras model, of which a copy is run, or a source such as `net.py:Net`. Its modules
+    may have any names: the weights of the spec are put in it. `options` are those of
+    `archspec.verification.ports.compare_ports`. Raises ImportFailedError for a model that cannot be run.
+
+    >>> archspec.verify_model("specs/alexnet_torchvision.yaml", "torchvision:alexnet", sensitive=False).agrees
+    True
+    """
+    from archspec.verification import Workers
+    from archspec.verification.ports import REFERENCE, compare_ports
+
+    if workers is None:
+        with Workers((REFERENCE,)) as processes:
+            return verify_model(spec, model, workers=processes, generated=generated, **options)
+    return compare_ports(_graph(spec), [model], workers, generated=Path(generated) if generated else None, **options)
 
 
 def import_model(source: str, **options: Any) -> Imported:

@@ -87,7 +87,7 @@ def run() -> int | str | None:
     status: int | str | None = 0
     try:
         try:
-            app()
+            app(prog_name="archspec")  # also of `python -m archspec`, for which shells complete nothing
         except SystemExit as end:
             status = end.code
         sys.stdout.flush()
