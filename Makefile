@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow lint golden
+.PHONY: demo test test-fast test-slow lint golden docs live
 demo: .venv/core
 	$(BIN)/python examples/demo.py core
 	@echo
@@ -28,6 +28,14 @@ lint: .venv/all
 
 verify-zoo: .venv/all
 	$(BIN)/python scripts/verify_zoo.py
+
+docs: .venv/all
+	$(BIN)/python scripts/docs_site.py
+	$(BIN)/zensical build --strict
+
+live: .venv/all
+	$(BIN)/python scripts/pyodide.py
+	$(BIN)/archspec serve specs --static build/live --runtime build/pyodide
 
 golden: .venv/all
 	$(BIN)/python scripts/golden.py

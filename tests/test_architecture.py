@@ -17,18 +17,8 @@ from archspec.language.spec import Spec
 
 PACKAGE = ROOT / "archspec"
 # Each package imports only packages before it.
-PACKAGES = (
-    "files",
-    "language",
-    "graph",
-    "analysis",
-    "targets",
-    "importers",
-    "verification",
-    "report",
-    "api",
-    "cli",
-    "pytest_plugin",
+PACKAGES = tuple(
+    "files language graph analysis targets importers verification report api live cli pytest_plugin".split()
 )
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax"}
 WITH_FRAMEWORKS = {"engines", "workers"}  # run in a process of their own, or copied beside generated code

@@ -22,6 +22,7 @@ COMMANDS = {
     "draw": "draw",
     "compare": "compare",
     "diff": "diff",
+    "serve": "serve",
     "generate": "generate",
     "import": "import_",
     "weights": "weights",

@@ -41,10 +41,11 @@ def json_text(data: object) -> str:
 
 def as_json(diagnostics: Sequence[Diagnostic]) -> str:
     """Return diagnostics as JSON; lines and columns count from 1, and `end_column` is exclusive."""
-    return json_text({"diagnostics": [_fact(d) for d in diagnostics]})
+    return json_text({"diagnostics": [as_data(d) for d in diagnostics]})
 
 
-def _fact(d: Diagnostic) -> dict[str, Any]:
+def as_data(d: Diagnostic) -> dict[str, Any]:
+    """Return a diagnostic as plain data; lines and columns count from 1, and `end_column` is exclusive."""
     line, column, width = d.span
     fact = {
         "path": d.path,

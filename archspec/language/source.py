@@ -92,11 +92,7 @@ class Source:
     @classmethod
     def read(cls, path: Path | str) -> Source:
         """Return the source in the file `path`; raise SpecError for its errors, OSError for an unreadable file."""
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe waits for its writer
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
-        with Path(path).open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        return cls.parse(content, str(path))
+        return cls.parse(read_bytes(path), str(path))
 
     @classmethod
     def parse(cls, content: str | bytes, path: str = "<spec>") -> Source:
@@ -151,6 +147,14 @@ class Source:
         places = _Places()
         _compose(self.text, self.path, places)
         return places.spans
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Return the content of a regular file, of one that is too large no more than shows that; raise OSError."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe waits for its writer
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with Path(path).open("rb") as file:
+        return file.read(MAX_BYTES + 1)
 
 
 def require_inside(path: Path) -> None:

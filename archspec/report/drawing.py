@@ -293,11 +293,18 @@ def _points(*points: tuple[float, float]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def svg(drawing: Drawing) -> str:
-    """Return a drawing as SVG."""
+def svg(drawing: Drawing, *, styled: bool = True) -> str:
+    """Return a drawing as SVG; one that is not `styled` is for a page with the rules of `css`."""
     from archspec.targets.render import html_environment
 
-    return html_environment().get_template("html/network.svg.jinja").render(d=drawing)
+    return html_environment().get_template("html/network.svg.jinja").render(d=drawing, styled=styled)
+
+
+def css() -> str:
+    """Return the CSS rules of all drawings."""
+    from archspec.targets.render import html_environment
+
+    return html_environment().get_template("html/network.css.jinja").render(d={"has_blocks": True})
 
 
 def png(drawing: Drawing) -> bytes:
