@@ -17,7 +17,7 @@ test-fast: .venv/all
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not frameworks"
 
 test-slow: .venv/all
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 lint: .venv/all
 	$(BIN)/ruff format --check

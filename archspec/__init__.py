@@ -11,7 +11,7 @@ evidence = archspec.verify(graph, ["torch", "keras"])
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from archspec.api import Checked, check, generate, import_model, load, loads, verify
+    from archspec.api import Checked, check, generate, import_model, load, loads, verify, verify_model
     from archspec.graph import Graph, Node
     from archspec.language.source import Diagnostic, SpecError
 
@@ -30,6 +30,7 @@ __all__ = [
     "load",
     "loads",
     "verify",
+    "verify_model",
 ]
 
 

@@ -12,12 +12,14 @@ from archspec.graph import Graph, build, load_claims
 from archspec.graph import load as load
 from archspec.graph.build import require_scores
 from archspec.language.source import Diagnostic, Source, SpecError, first_diagnostics
-from archspec.language.spec import CLAIMS_SUFFIX
+from archspec.language.spec import CLAIMS_SUFFIX, parse_budget
 
 if TYPE_CHECKING:
+    from archspec.analysis.budget import Cost
     from archspec.analysis.claims import Verdict
     from archspec.importers import Imported
     from archspec.verification.evidence import Evidence
+    from archspec.verification.ports import PortEvidence
     from archspec.verification.processes import Workers
 
 Spec = Graph | Path | str  # a network, or the path of its spec
@@ -43,8 +45,9 @@ class Checked:
     """The result of `check`: a network with its warnings and claims."""
 
     graph: Graph
-    diagnostics: tuple[Diagnostic, ...]  # warnings, and errors of claims
+    diagnostics: tuple[Diagnostic, ...]  # warnings, and errors of claims and of budgets
     claims: tuple[Verdict, ...]
+    costs: tuple[Cost, ...] = ()  # those that a budget bounds
     of_claims: bool = False  # whether a file of claims was checked, and not the spec that they are about
 
     @property
@@ -58,15 +61,17 @@ class Checked:
         return totals(self.graph)
 
 
-def check(spec: Spec) -> Checked:
-    """Infer every shape of a network, count it, lint it, and test its claims.
+def check(spec: Spec, *, budget: Path | str | None = None) -> Checked:
+    """Infer every shape of a network, count it, lint it, and test its claims and its budget.
 
-    Of a file of claims, `NAME.claims.yaml`, the claims are tested, and nothing is linted. Raises SpecError for a spec
-    with errors, OSError for an unreadable file. A claim that does not hold is an error in `diagnostics`.
+    `budget` is a file with a budget besides the spec's own. Of a file of claims, `NAME.claims.yaml`, only the claims
+    are tested. Raises SpecError for a spec with errors, OSError for an unreadable file. A claim that does not hold and
+    a bound that is exceeded are errors in `diagnostics`.
 
     >>> archspec.check("specs/alexnet.yaml").totals.params
     60965224
     """
+    from archspec.analysis import budget as budgets
     from archspec.analysis import claims
     from archspec.analysis.lint import lints
 
@@ -79,7 +84,15 @@ def check(spec: Spec) -> Checked:
         diagnostics += first_diagnostics(claims.errors(graph, list(verdicts)))
     except SpecError as error:
         diagnostics += error.diagnostics
-    return Checked(graph, tuple(diagnostics), tuple(verdicts), of_claims)
+    costs = []
+    if not of_claims:
+        if graph.spec.budget:
+            costs += budgets.costs(graph, graph.spec.budget, graph.source)
+        if budget:
+            source = Source.read(budget)
+            costs += budgets.costs(graph, parse_budget(source), source)
+        diagnostics += first_diagnostics(budgets.errors(graph, costs))
+    return Checked(graph, tuple(diagnostics), tuple(verdicts), tuple(costs), of_claims)
 
 
 def generate(
@@ -142,6 +155,32 @@ def verify(
         return run(graph, workers, generated=folder, **options)
     with Workers(tuple(target or TRAINED)) as processes:
         return run(graph, processes, generated=folder, **options)
+
+
+def verify_model(
+    spec: Spec,
+    model: Any,
+    *,
+    workers: Workers | None = None,
+    generated: Path | str | None = "generated",
+    **options: Any,
+) -> PortEvidence:
+    """Compare a model that somebody wrote with the generated PyTorch code of a spec, and return what was compared.
+
+    `model` is a torch.nn.Module or a Keras model, of which a copy is run, or a source such as `net.py:Net`. Its modules
+    may have any names: the weights of the spec are put in it. `options` are those of
+    `archspec.verification.ports.compare_ports`. Raises ImportFailedError for a model that cannot be run.
+
+    >>> archspec.verify_model("specs/alexnet_torchvision.yaml", "torchvision:alexnet", sensitive=False).agrees
+    True
+    """
+    from archspec.verification import Workers
+    from archspec.verification.ports import REFERENCE, compare_ports
+
+    if workers is None:
+        with Workers((REFERENCE,)) as processes:
+            return verify_model(spec, model, workers=processes, generated=generated, **options)
+    return compare_ports(_graph(spec), [model], workers, generated=Path(generated) if generated else None, **options)
 
 
 def import_model(source: str, **options: Any) -> Imported:

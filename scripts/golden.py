@@ -85,7 +85,8 @@ def main() -> None:
         sys.exit("the tables of specs/README.md are out of date; run `make golden`")
     if "--check" in sys.argv:
         found = plan(files)
-        stale = [*found.new, *found.changed, *found.edited, *found.kept]
+        surplus = {path for path in OUT.rglob("*.py") if "__pycache__" not in path.parts} - set(files)
+        stale = [*found.new, *found.changed, *found.edited, *found.kept, *sorted(surplus)]
         sys.exit("\n".join(["not what the specs generate; run `make golden`:", *map(str, stale)]) if stale else 0)
     write_files(files, OUT, force=True)
     page.write_text(readme(text), encoding="utf-8")

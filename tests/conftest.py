@@ -26,6 +26,17 @@ settings.register_profile("archspec", deadline=None, derandomize=True)
 settings.load_profile("archspec")
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to run where xdist ignores the groups of `--dist loadgroup`, as 3.8 does with pytest 9.2.
+
+    Every process would then make the fixtures of every group.
+    """
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(f"this pytest-xdist ignores the group of {item.nodeid}")
+
+
 @pytest.fixture(scope="session")
 def workers() -> Iterator[Workers]:
     """The worker processes of NumPy, PyTorch and Keras, started once."""

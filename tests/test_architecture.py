@@ -17,7 +17,9 @@ from archspec.language.spec import Spec
 
 PACKAGE = ROOT / "archspec"
 # Each package imports only packages before it.
-PACKAGES = tuple("files language graph analysis targets importers verification report api live cli".split())
+PACKAGES = tuple(
+    "files language graph analysis targets importers verification report api live cli pytest_plugin".split()
+)
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax"}
 WITH_FRAMEWORKS = {"engines", "workers"}  # run in a process of their own, or copied beside generated code
 

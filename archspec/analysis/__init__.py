@@ -1,7 +1,6 @@
 """Analysis of a network: plain functions of its graph."""
 
 from archspec.analysis.counts import (
-    DTYPES,
     Totals,
     activation_bytes,
     backward_counts,
@@ -12,6 +11,7 @@ from archspec.analysis.counts import (
     params,
     totals,
 )
+from archspec.language.ops.base import DTYPES
 
 __all__ = [
     "DTYPES",

@@ -7,9 +7,7 @@ from math import prod
 
 from archspec.graph import Graph, Node
 from archspec.language.ops import Input
-from archspec.language.ops.base import Counts, channels_of
-
-DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
+from archspec.language.ops.base import DTYPES, Counts, channels_of
 
 
 @dataclass(frozen=True, slots=True)

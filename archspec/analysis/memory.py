@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
 
-from archspec.analysis.counts import DTYPES, activation_bytes
+from archspec.analysis.counts import activation_bytes
 from archspec.graph import Graph, Node
 from archspec.language.ops import Input
+from archspec.language.ops.base import DTYPES
 from archspec.language.recipe import CaffeSgd, Training
 
 MMAP_THRESHOLD = 2**25  # bytes: glibc returns larger blocks to the system at once (mallopt(3), M_MMAP_THRESHOLD)

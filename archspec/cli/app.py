@@ -21,6 +21,7 @@ COMMANDS = {
     "report": "report",
     "draw": "draw",
     "compare": "compare",
+    "diff": "diff",
     "serve": "serve",
     "generate": "generate",
     "import": "import_",
@@ -87,7 +88,7 @@ def run() -> int | str | None:
     status: int | str | None = 0
     try:
         try:
-            app()
+            app(prog_name="archspec")  # also of `python -m archspec`, for which shells complete nothing
         except SystemExit as end:
             status = end.code
         sys.stdout.flush()

@@ -37,7 +37,7 @@ def print_evidence(evidence: Evidence) -> None:
     from archspec.report import evidence as show
 
     console = Console(soft_wrap=True, highlight=False)
-    console.width = max(console.width, 92)  # of the table: a narrower terminal wraps it
+    console.width = max(console.width, 104)  # of the table: a narrower terminal wraps it
     style = "bold green" if evidence.agrees else "bold red"
     console.print(show.verdict(evidence), style=style, markup=False)
     for failure in evidence.failures:

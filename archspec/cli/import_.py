@@ -88,9 +88,9 @@ def import_(
     if weights_out and (imported.is_opaque or not imported.weights):
         usage_error(f"{source} has {'opaque layers: no' if imported.is_opaque else 'no'} weights to write")
     if weights_out:
-        from safetensors.numpy import save
+        from archspec.verification import canonical_weights
 
-        write_output(save(dict(imported.canonical_weights())), weights_out)
+        write_output(canonical_weights.as_bytes(imported.canonical_weights()), weights_out)
     write_output(imported.text, output)
 
 

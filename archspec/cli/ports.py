@@ -16,9 +16,7 @@ from archspec.language.source import printable
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
-    from archspec.verification.ports import Port, PortEvidence
-
-SHOWN = 8  # layers of other names, problems, alterations
+    from archspec.verification.ports import PortEvidence
 
 
 def verify_ports(
@@ -65,60 +63,15 @@ def verify_ports(
 
 def print_ports(evidence: PortEvidence) -> None:
     """Print the verdict on each model, what was compared, the first layer that parts, and what was not noticed."""
-    name = evidence.graph.name
+    from archspec.report.ports import blind_lines, port_lines
+
     for port in evidence.ports:
-        _print_port(port, name)
+        for line, is_error in port_lines(port, evidence.graph.name):
+            print(printable(line), file=sys.stderr if is_error else sys.stdout)
     for (a, b), value in evidence.between.items():
-        _say(f"{a} and {b}: outputs differ by {value:.1e}")
-    unseen = [s for s in evidence.sensitivity if s.seen_by not in ("forward", "structure")]
-    if unseen:
-        _say(f"the data could not have shown {len(unseen)} of {len(evidence.sensitivity)} alterations of the spec:")
-        for one in unseen[:SHOWN]:
-            _say(f"  {one.layer}: {one.change}" + (f" ({one.seen_by} would)" if one.seen_by else ""))
-        if len(unseen) > SHOWN:
-            _say(f"  and {len(unseen) - SHOWN} more")
-    elif evidence.sensitivity:
-        _say(f"{len(evidence.sensitivity)} alterations of layers and attributes were tried: outputs would show each")
-
-
-def _print_port(port: Port, name: str) -> None:
-    from archspec.verification.ports import REMOVED
-
-    versions = ", ".join(f"{key} {value}" for key, value in port.versions.items())
-    _say(f"{port.source} {'is' if port.agrees else 'is not'} the network of {name}")
-    _say(f"  {versions}; {port.parameters:,} parameters; float64")
-    if renamed := port.renamed:
-        pairs = [f"{layer} is {path}" for layer, path in renamed.items()]
-        rest = f", and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-        _say(f"  matched by structure: {', '.join(pairs[:SHOWN])}{rest}")
-    for path in (path for path, a in port.assigned.items() if a["flattened"]):
-        _say(f"  {path} reads maps flattened as (H, W, C): its weights were put in that order")
-    for what, (value, limit) in port.differences.items():
-        _say(f"  {value:.1e}  {what} (tolerance {limit:.0e}){'' if value <= limit else ': differ'}")
-    if first := port.first:
-        place = f" ({first.place})" if first.place else ""
-        _say(f"error: the first layer that parts is {first.layer}{place}", error=True)
-        if first.place:
-            looks = f", {first.looks_like}" if first.looks_like else ""
-            _say(f"  it reads the same; its output differs by {first.value:.1e}{looks}", error=True)
-        elif first.reproduced_by != REMOVED:
-            _say("  nothing that the model computes has the shape of its output", error=True)
-        if first.reproduced_by == REMOVED:
-            _say(f"  without {first.layer} the spec gives what the model computes", error=True)
-        elif first.reproduced_by:
-            _say(f"  {first.layer} with {first.reproduced_by} gives what the model computes", error=True)
-    for problem in port.problems[:SHOWN]:
-        _say(f"error: {problem}", error=True)
-    if (more := len(port.problems) - SHOWN) > 0:
-        _say(f"error: and {more} more modules and layers that do not fit", error=True)
-    if not port.agrees:
-        for a, b in port.ambiguous:
-            _say(f"  {a} and {b} read the same and have the same shapes: they were matched in order", error=True)
-
-
-def _say(line: str, *, error: bool = False) -> None:
-    """Print a line, in which names of the user's modules and files are harmless."""
-    print(printable(line), file=sys.stderr if error else sys.stdout)
+        print(printable(f"{a} and {b}: outputs differ by {value:.1e}"))
+    for line in blind_lines(evidence):
+        print(printable(line))
 
 
 def as_data(evidence: PortEvidence) -> dict[str, Any]:

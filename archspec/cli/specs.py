@@ -12,8 +12,8 @@ import typer
 
 import archspec
 from archspec.cli.console import print_diagnostics, usage_error
-from archspec.language.source import MAX_BYTES, SpecError, require_inside
-from archspec.language.spec import CLAIMS_SUFFIX
+from archspec.language.source import MAX_BYTES, Source, SpecError, require_inside
+from archspec.language.spec import BUDGET_SUFFIX, CLAIMS_SUFFIX, parse_budget
 
 if TYPE_CHECKING:
     from archspec.graph import Graph
@@ -29,13 +29,23 @@ def load_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[Graph]:
     return graphs
 
 
-def check_all(paths: list[Path], diagnostics: list[Diagnostic]) -> list[archspec.Checked]:
+def check_all(paths: list[Path], diagnostics: list[Diagnostic], budget: Path | None = None) -> list[archspec.Checked]:
     """Return the results of all specs and files of claims at `paths`; add the errors of the others to `diagnostics`."""
     results = []
     for path in spec_paths(paths, claims=True):
         with collected(path, diagnostics):
-            results.append(archspec.check(path if path.suffix in (".yaml", ".yml") else load(path)))
+            network = path if path.suffix in (".yaml", ".yml") else load(path)
+            results.append(archspec.check(network, budget=budget))
     return results
+
+
+def read_budget(path: Path) -> None:
+    """Print the errors of a file with a budget and exit if there are any: once, and not for every spec."""
+    diagnostics: list[Diagnostic] = []
+    with collected(path, diagnostics):
+        parse_budget(Source.read(path))
+    if print_diagnostics(diagnostics):
+        raise typer.Exit(1)
 
 
 @contextmanager
@@ -89,7 +99,7 @@ def load_one(path: Path) -> Graph:
 def spec_paths(paths: list[Path], *, claims: bool = False) -> Iterator[Path]:
     """Yield the files of `paths`: a folder stands for the specs directly in it, `-` for standard input.
 
-    With `claims` the files of claims in a folder are among them.
+    With `claims` the files of claims in a folder are among them; files of budgets never are.
     """
     for path in paths:
         if is_source(path):
@@ -101,6 +111,7 @@ def spec_paths(paths: list[Path], *, claims: bool = False) -> Iterator[Path]:
             usage_error(f"cannot read {str(path)[:60]}: {getattr(error, 'strerror', None) or error}")
         if is_folder:
             found = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml") and p.is_file())
+            found = [p for p in found if not p.name.endswith(BUDGET_SUFFIX)]
             if not claims:
                 found = [p for p in found if not p.name.endswith(CLAIMS_SUFFIX)]
             if not found:

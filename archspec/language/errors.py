@@ -95,6 +95,9 @@ def _reword(
         return source.error("too-large", f"{what}must have at most {context['max_length']:,}", loc)
     if kind == "reserved-name":
         return source.error(kind, f"{what}{format_value(value)} {error['msg']}", loc)
+    if "offset" in context:  # a place within a text
+        message = f"{what.rstrip()}: {error['msg']}"
+        return source.error_inside(kind, message, loc, context["offset"], context["width"])
     got = f", not {format_value(value)}" if isinstance(value, (str, int, float)) else ""
     got += context.get("hint", "")
     if isinstance(value, str) and value.startswith("("):

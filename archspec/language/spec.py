@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic_core import PydanticCustomError
 
 from archspec.language.blocks import Block, Parser, Row
+from archspec.language.budget import Budget
 from archspec.language.errors import explain
 from archspec.language.initializers import NO_INIT, Init
 from archspec.language.names import NAMES_SCHEMA, SpecName, Text, one_or_more
@@ -132,7 +133,7 @@ Version = Annotated[Literal[1], BeforeValidator(lambda value: "true" if value is
 
 
 class Spec(BaseModel):
-    """A network: its input, its layers in order, its training recipe, and the claims of its source."""
+    """A network: its input, its layers in order, its training recipe, the claims of its source, and its budget."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
@@ -147,6 +148,7 @@ class Spec(BaseModel):
     blocks: Annotated[dict[str, Block], PlainValidator(lambda value: value), WithJsonSchema({"x": "blocks"})] = {}
     layers: Annotated[tuple[Row, ...], PlainValidator(lambda value: value), WithJsonSchema({"x": "layers"})]
     claims: Annotated[list[Claim], Field(max_length=MAX_CLAIMS)] = []
+    budget: Budget | None = None
 
     @property
     def is_flat(self) -> bool:
@@ -166,6 +168,36 @@ class ClaimsFile(BaseModel):
     spec: SpecFile
     source: Text = ""
     claims: Annotated[list[Claim], Field(min_length=1, max_length=MAX_CLAIMS)]
+
+
+BUDGET_SUFFIX = ".budget.yaml"  # of the names of files of budgets in folders of specs
+
+
+class BudgetFile(BaseModel):
+    """A budget in a file of its own, for any network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+    archspec: Version
+    budget: Budget
+
+
+def parse_budget(source: Source) -> Budget:
+    """Return the budget in the file `source`; raise SpecError with all its schema errors at once."""
+    try:
+        budget = BudgetFile.model_validate(source.data).budget
+    except ValidationError as error:
+        raise SpecError(explain(error, source, BudgetFile)) from None
+    if errors := list(budget_errors(budget, source)):
+        raise SpecError(errors)
+    return budget
+
+
+def budget_errors(budget: Budget | None, source: Source) -> Iterator[Diagnostic]:
+    """Yield the error of a budget without bounds."""
+    if budget and not budget.bounds:
+        message = f"a budget needs one of {', '.join(Budget.model_fields)}"
+        yield source.error("missing-key", message, ("budget",), key=True)
 
 
 def parse_claims(source: Source) -> ClaimsFile:
@@ -200,7 +232,12 @@ def parse(source: Source) -> Spec:
     errors += parser.errors
     if errors:
         raise SpecError(errors)
-    if errors := first_diagnostics(chain(claim_errors(spec, source), check_images(spec.training, spec.input, source))):
+    found = (
+        claim_errors(spec, source),
+        check_images(spec.training, spec.input, source),
+        budget_errors(spec.budget, source),
+    )
+    if errors := first_diagnostics(chain.from_iterable(found)):
         raise SpecError(errors)
     return spec
 

@@ -51,7 +51,7 @@ def _align(a: Sequence[Folded], b: Sequence[Folded], *, by_name: bool = True) ->
     words_a, words_b = ([_word(item, by_name) for item in rows] for rows in (a, b))
     counts = Counter(words_b)
     if sum(counts[word] for word in words_a) > MAX_MATCHES:
-        return _align_by_position(a, b)
+        return align_by_position(a, b)
     pairs: list[Pair] = []
     for _, i, i_end, j, j_end in SequenceMatcher(None, words_a, words_b, autojunk=False).get_opcodes():
         if words_a[i:i_end] == words_b[j:j_end]:
@@ -63,7 +63,7 @@ def _align(a: Sequence[Folded], b: Sequence[Folded], *, by_name: bool = True) ->
     return pairs
 
 
-def _align_by_position(a: Sequence[Folded], b: Sequence[Folded]) -> list[Pair]:
+def align_by_position(a: Sequence[Folded], b: Sequence[Folded]) -> list[Pair]:
     """Return rows in pairs by their place from the start, and from the last that differ by their place from the end."""
     words = [[_word(item, by_name=True) for item in rows] for rows in (a, b)]
     start, most = 0, min(len(a), len(b))
@@ -122,7 +122,7 @@ def compare_facts(a: Graph, b: Graph) -> dict[str, Any]:
             {"a": _fact(left), "b": _fact(right), "differs": differences((a, b), (left, right))}
             for left, right in align(a, b)
         ],
-        "differs": _outside(a, b),
+        "differs": outside_differences(a, b),
         "totals": {
             key: {"a": value, "b": totals_b[key], "ratio": totals_b[key] / value if value else None}
             for key, value in totals_a.items()
@@ -130,7 +130,7 @@ def compare_facts(a: Graph, b: Graph) -> dict[str, Any]:
     }
 
 
-def _outside(a: Graph, b: Graph) -> list[str]:
+def outside_differences(a: Graph, b: Graph) -> list[str]:
     """Return how two networks differ outside their layers: input, training, multipliers."""
     found = {
         "input": a.input.output_shape != b.input.output_shape,
@@ -168,7 +168,7 @@ def compare_lines(a: Graph, b: Graph, depth: int | None = 0) -> Iterator[str]:
     same = sum(not differences((a, b), pair) for pair in align(a, b))
     yield ""
     yield f"{same} of {max(len(a.nodes), len(b.nodes))} layers are equal"
-    for what in _outside(a, b):
+    for what in outside_differences(a, b):
         yield f"{what}: different"
     yield ""
     totals_a, totals_b = asdict(analysis.totals(a)), asdict(analysis.totals(b))

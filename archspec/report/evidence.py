@@ -81,7 +81,7 @@ def verdict(evidence: Evidence) -> str:
                 ]
                 if values:
                     words.append(f"{check} {dtype} within {max(values):.1e}")
-        others = [check for check in evidence.checks if check not in BOUNDS or check == "dropout"]
+        others = [check for check in evidence.checks if check not in BOUNDS or check in ("dropout", "transforms")]
         return f"{name}: {names} agree: {', '.join([*words, *others])}"
     first = evidence.first
     if first is None and evidence.failures:

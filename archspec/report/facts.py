@@ -9,6 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archspec import analysis
+from archspec.analysis.budget import Cost
 from archspec.analysis.claims import Verdict, format_number
 from archspec.analysis.conventions import CONVENTIONS, totals
 from archspec.analysis.memory import RUNTIME_BYTES, Memory, memory, saved_bytes
@@ -376,6 +377,21 @@ def claim_facts(verdict: Verdict) -> dict[str, Any]:
         "disputed": claim.disputed,
         "verdict": "disputed" if claim.disputed else "true" if verdict.is_true else "false",
         "holds": verdict.holds,
+    }
+
+
+def cost_facts(cost: Cost) -> dict[str, Any]:
+    """Return what a network costs of a budget, with the share of it that is used."""
+    bound = cost.bound
+    return {
+        "subject": cost.subject,
+        "bound": bound.text,
+        "limit": bound.limit,
+        **({"batch": bound.batch, "dtype": bound.dtype} if cost.is_size else {}),
+        "computed": cost.computed,
+        "used": cost.computed / bound.limit if bound.limit else None,
+        "fits": cost.fits,
+        "path": cost.source.path,
     }
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from archspec.report.facts import Facts, Table, default_columns, layers_table, tables
 
 
 def as_markdown(facts: Facts, columns: Iterable[str] | None = None) -> str:
     """Return a report as GitHub renders it."""
-    head = f"# {_plain(facts.graph.name)}\n\n"
-    source = f"{_plain(facts.graph.spec.source)}\n\n" if facts.graph.spec.source else ""
+    head = f"# {plain(facts.graph.name)}\n\n"
+    source = f"{plain(facts.graph.spec.source)}\n\n" if facts.graph.spec.source else ""
     return head + source + "\n".join(_markdown(table, i > 0) for i, table in enumerate(tables(facts, columns)))
 
 
 def _markdown(table: Table, titled: bool) -> str:
-    rule = ["--:" if i in table.right else "---" for i in range(len(table.heads))]
-    rows = [table.heads, rule, *table.words]
-    lines = (f"| {' | '.join(cell if row is rule else _plain(cell) for cell in row)} |" for row in rows)
-    return (f"## {table.title}\n\n" if titled else "") + "\n".join(lines) + "\n"
+    return (f"## {table.title}\n\n" if titled else "") + markdown_table(table.heads, table.words, table.right)
 
 
-def _plain(text: str) -> str:
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """Return a table; the columns in `right` are aligned to the right."""
+    rule = ["--:" if i in right else "---" for i in range(len(heads))]
+    lines = (f"| {' | '.join(cell if row is rule else plain(cell) for cell in row)} |" for row in (heads, rule, *rows))
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
     """Return a text with nothing in it that Markdown, or HTML within it, would take for its own."""
     text = re.sub(r"([\\`*_{}\[\]<>#|~&!$@])", r"\\\1", text)
     text = text.replace("://", ":\\//").replace("www.", "www\\.").replace("\n", " ")  # which GitHub makes links

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from archspec.analysis.budget import Cost, format_cost
 from archspec.analysis.claims import Verdict, format_number
 from archspec.graph import Graph
 from archspec.language.source import printable
 from archspec.report.facts import (
     Facts,
     Table,
+    cost_facts,
     default_columns,
     layers_table,
     memory_table,
@@ -65,6 +67,17 @@ def claims_lines(verdicts: Iterable[Verdict]) -> Iterator[str]:
         mark = "\u2717" if not verdict.holds else "" if claim.disputed else "\u2713"
         rows.append((mark, verdict.what, format_number(verdict.claimed), format_number(verdict.computed), source))
     yield from aligned(rows, {2, 3})
+
+
+def budget_lines(costs: Iterable[Cost]) -> Iterator[str]:
+    """Yield the lines of a budget: a tick where the network stays within the bound, a cross where it does not."""
+    rows = [("", "budget", "bound", "computed", "used")]
+    for cost in costs:
+        data = cost_facts(cost)
+        used = "" if data["used"] is None else f"{data['used']:.1%}"
+        computed = format_cost(cost.computed, size=cost.is_size)
+        rows.append(("\u2713" if cost.fits else "\u2717", cost.subject, cost.bound.text, computed, used))
+    yield from aligned(rows, {3, 4})
 
 
 def _head(facts: Facts) -> Iterator[str]:

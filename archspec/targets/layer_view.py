@@ -68,12 +68,18 @@ class OpView:
 
     def __getattr__(self, name: str) -> Any:
         layer = self._layer
-        field = "stride" if name == "strides" else name
+        field = self._field(name)
         expressions = layer.expressions.get(field)
         if expressions and field != "init":
             value = said(layer.node.use.values[field], expressions)  # type: ignore[union-attr]
             return _prefixed(value, self._prefix) if self._prefix else value
         return layer.every(lambda node: getattr(node.op, name))
+
+    def _field(self, name: str) -> str:
+        """Return the attribute of the text that a value is of: a window without a stride moves by its own size."""
+        if name != "strides":
+            return name
+        return "stride" if getattr(self._layer.node.op, "stride", None) is not None else "kernel_size"
 
 
 class LayerView:
@@ -126,7 +132,7 @@ class LayerView:
         value = getattr(self.op, field)
         if not isinstance(value, Code):
             return value
-        return value if self.is_pair("stride" if field == "strides" else field) else (value, value)
+        return value if self.is_pair(self.op._field(field)) else (value, value)
 
     def every(self, value: Callable[[Node], Any]) -> Any:
         """Return what is the same for all its nodes; raise SplitError if it is not."""

@@ -227,8 +227,8 @@ def spec_path(source: Source) -> str:
 def spec_hash(source: Source) -> str:
     """Return the SHA-256 of a spec's network and recipe.
 
-    Claims, comments, the order of keys and line ends do not change it.
+    Claims, the budget, comments, the order of keys and line ends do not change it.
     """
-    network = {key: value for key, value in source.data.items() if key != "claims"}
+    network = {key: value for key, value in source.data.items() if key not in ("claims", "budget")}
     content = json.dumps(network, sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()

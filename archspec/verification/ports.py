@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from archspec.files import temporary_folder
 from archspec.graph import Graph, Node
@@ -19,6 +19,7 @@ from archspec.importers.proof import GRADIENT_BOUND, OUTPUT_BOUND, relative_diff
 from archspec.importers.sources import parse_source
 from archspec.language.names import class_name
 from archspec.targets import TARGETS, model_source, require_code
+from archspec.verification import live
 from archspec.verification.checks import CHECKS
 from archspec.verification.checks.base import TargetRun
 from archspec.verification.checks.forward import LAYERS
@@ -151,17 +152,20 @@ def worker_of(source: str) -> str:
 
 def compare_ports(
     graph: Graph,
-    sources: Sequence[str],
+    sources: Sequence[Any],
     workers: Workers,
     *,
     generated: Path | None = None,
     batch: int = 2,
     seed: int = 0,
-    sensitive: bool = True,
+    sensitive: bool | Literal["if different"] = True,
     inputs: NDArray[np.float32] | None = None,
     weights: Weights | None = None,
 ) -> PortEvidence:
-    """Compare models of `sources` with the generated PyTorch code of a spec, in float64.
+    """Compare models with the generated PyTorch code of a spec, in float64.
+
+    `sources` are texts such as `net.py:Net`, or models of this process, which do not change. `sensitive`: also seek the
+    alterations of the spec that the data could not have shown, always or where a model differs.
 
     A model is found to be the spec's network by structure, whatever its names are: a module is the layer that has
     parameters of its shapes and reads the same tensor, and gets its weights. Compared are the outputs and gradients in
@@ -204,6 +208,8 @@ def compare_ports(
         ports = tuple(
             _port(run, source, outputs, expected, reference["rates"], workdir) for source in dict.fromkeys(sources)
         )
+        if sensitive == "if different":
+            sensitive = not all(port.agrees for port in ports)
         workers.progress(REFERENCE, "sensitivity" if sensitive else "done")
         found = sensitivity(run, outputs) if sensitive else []
         workers.progress(REFERENCE, "done")
@@ -214,31 +220,31 @@ def compare_ports(
 
 
 def _port(
-    run: TargetRun, source: str, outputs: Mapping[str, Array], expected: Mapping[str, Array], rates: Any, workdir: Path
+    run: TargetRun, source: Any, outputs: Mapping[str, Array], expected: Mapping[str, Array], rates: Any, workdir: Path
 ) -> Port:
     """Run one model and compare it."""
     import numpy as np
 
     graph, data = run.graph, run.inputs
-    parsed: dict[str, Any] = {**parse_source(source), "arguments": {}}
-    worker = worker_of(source)
-    if parsed["kind"] == "keras":
-        parsed["config"] = keras_model.read(Path(parsed["path"]))[0]
-    run.workers.progress(source, "running")
-    answer = process.ask(
-        worker,
-        {
-            "job": "port",
-            "source": parsed,
-            "input_shape": list(graph.input.output_shape),
-            "layers": list(_layers(graph)),
-            "outputs": str(run.output("forward", "float64")),
-            "weights": str(data.weights_path),
-            "inputs": {mode: str(workdir / f"{mode}.npy") for mode in ("evaluation", "training")},
-            "arrays": str(workdir / "port.npz"),
-        },
-        workdir,
-    )
+    request: dict[str, Any] = {
+        "job": "port",
+        "input_shape": list(graph.input.output_shape),
+        "layers": list(_layers(graph)),
+        "outputs": str(run.output("forward", "float64")),
+        "weights": str(data.weights_path),
+        "inputs": {mode: str(workdir / f"{mode}.npy") for mode in ("evaluation", "training")},
+        "arrays": str(workdir / "port.npz"),
+    }
+    if isinstance(source, str):
+        parsed: dict[str, Any] = {**parse_source(source), "arguments": {}}
+        if parsed["kind"] == "keras":
+            parsed["config"] = keras_model.read(Path(parsed["path"]))[0]
+        run.workers.progress(source, "running")
+        answer = process.ask(worker_of(source), {**request, "source": parsed}, workdir)
+    else:
+        answer = live.ask("live", request, source)
+        name = getattr(source, "name", "")  # of a Keras model
+        source = name if isinstance(name, str) and name else type(source).__name__
     with np.load(workdir / "port.npz") as file:
         arrays = dict(file)
     run.workers.progress(source, "done")

@@ -77,7 +77,7 @@ def verify(
         if data.needs_statistics:
             measure_statistics(runs)
         # Written once and before the workers ask: the order of the random draws is part of the evidence.
-        if "gradients" in wanted:
+        if "gradients" in wanted or "transforms" in wanted:
             _ = data.directions
         if "dropout" in wanted:
             data.write_many()

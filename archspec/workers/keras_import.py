@@ -34,7 +34,7 @@ def make(source: dict[str, Any], input_shape: Sequence[int] | None) -> Any:
     if source["kind"] == "keras":
         model = _from_config(json.loads(json.dumps(source["config"]).replace('"float32"', '"float64"')))
         if not model.built and input_shape:
-            model.build((None, *_last(input_shape)))
+            model.build((None, *last(input_shape)))
         return model
     functions = [n for n, value in vars(keras.applications).items() if n[0].isupper() and callable(value)]
     if name not in functions:
@@ -99,7 +99,7 @@ def reference(request: dict[str, Any]) -> dict[str, Any]:
         for field in ("rate", "drop_path_rate"):
             if isinstance(getattr(layer, field, None), float):
                 setattr(layer, field, 0.0)
-    x = random.standard_normal((request["batch"], *_last(request["input_shape"])))
+    x = random.standard_normal((request["batch"], *last(request["input_shape"])))
     arrays: dict[str, Any] = {}
     for mode in ("evaluation", "training"):
         if mode == "training":
@@ -140,11 +140,13 @@ NORMS = ("BatchNormalization", "LayerNormalization", "GroupNormalization")
 
 def exact() -> None:
     """Keep float64: Keras' rules of promotion make float32 of it, and PyTorch's hardsigmoid has a float32 in it."""
-    import torch
+    import keras
     from keras.src.backend.common import dtypes
 
     dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
-    functional = torch.nn.functional
+    if keras.config.backend() != "torch":
+        return
+    from torch.nn import functional
 
     def hardsigmoid(input: Any, inplace: bool = False) -> Any:
         return functional.relu6(input + 3) / 6
@@ -183,7 +185,7 @@ def _weights(model: Any) -> Iterator[tuple[str, Any]]:
             yield f"{layer.name}/{i}", variable
 
 
-def _last(shape: Sequence[int]) -> tuple[int, ...]:
+def last(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape) if len(shape) == 1 else (shape[1], shape[2], shape[0])
 
 

@@ -1,11 +1,13 @@
-"""Runs a Keras model that somebody else wrote with the weights of a spec: in a process of its own.
+"""Runs a Keras model that somebody else wrote with the weights of a spec: in a process of its own, or in the model's.
 
 Reads a request, one JSON object, from standard input, and writes one to the file that it names. The backend is PyTorch,
 or TensorFlow for a file that imports it.
 """
 
+import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,15 +31,66 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
         if re.search(r"^\s*(import|from)\s+tensorflow\b", text, re.MULTILINE):
             os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
-    import numpy as np
-    from safetensors.numpy import load_file
 
-    backend = keras.config.backend()
     keras_import.exact()
     keras.utils.set_random_seed(0)
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
-    model = keras_import.make(source, request["input_shape"])
+    return _compare(request, keras_import.make(source, request["input_shape"]))
+
+
+def live(request: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Return the same of a copy in float64 of a model of this process, which does not change, nor does Keras' state."""
+    import keras
+    from keras.src.backend.common import dtypes
+
+    if (backend := keras.config.backend()) not in ("tensorflow", "torch"):
+        raise keras_import.SourceError(f"Keras models are compared on the backends tensorflow and torch, not {backend}")
+    functional = sys.modules["torch"].nn.functional if backend == "torch" else None
+    before = keras.config.floatx(), keras.config.dtype_policy(), dict(dtypes.BIT64_TO_BIT32_DTYPE)
+    hardsigmoid = functional and functional.hardsigmoid
+    keras_import.exact()
+    try:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        return _compare(request, _copied(model))
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_dtype_policy(before[1])
+        dtypes.BIT64_TO_BIT32_DTYPE.update(before[2])
+        if functional:
+            functional.hardsigmoid = hardsigmoid
+
+
+def counts(request: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Return the shapes of a model's parameters; Keras does not count multiply-accumulates."""
+    if not model.built:
+        model.build((None, *keras_import.last(request["input_shape"])))
+    variables = [v for layer in model._flatten_layers() for v in layer._trainable_variables]
+    return {"shapes": {v.path: list(v.shape) for v in {id(v): v for v in variables}.values()}, "macs": None}
+
+
+def _copied(model: Any) -> Any:
+    """Return a model of the same configuration, in float64."""
+    import keras
+
+    classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}
+    try:
+        config = json.dumps(keras.saving.serialize_keras_object(model))
+        config = re.sub('"(float32|mixed_float16|mixed_bfloat16)"', '"float64"', config)
+        return keras.saving.deserialize_keras_object(json.loads(config), custom_objects=classes, safe_mode=False)
+    except Exception as error:
+        how = "name its source instead, such as keras:net.py:make"
+        raise keras_import.SourceError(f"{model.name} cannot be made in float64: {error}; {how}") from error
+
+
+def _compare(request: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Return the answer of `port` for a model in float64."""
+    import keras
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    backend = keras.config.backend()
     weights = load_file(request["weights"])
     inputs = {mode: np.load(path).astype(np.float64) for mode, path in request["inputs"].items()}
     first = _is_channels_first(model, inputs["evaluation"].shape[1:])

@@ -649,6 +649,145 @@ def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: st
     return {"validation_loss": loss, "validation_accuracy": accuracy, "learning_rate": rate}
 
 
+@contextmanager
+def _differentiable_moments() -> Iterator[None]:
+    """Have TensorFlow's moments keep the second derivatives of a variance, which tf.nn.moments stops at the mean.
+
+    Those of Keras' norms are wrong on TensorFlow for this reason: it is a fault of the framework, not of the code.
+    """
+    import tensorflow as tf
+    from keras.src.backend.tensorflow import nn
+
+    def moments(x: Any, axes: Any, keepdims: bool) -> Any:
+        return tf.reduce_mean(x, axes, keepdims=keepdims), tf.math.reduce_variance(x, axes, keepdims=keepdims)
+
+    original, nn._compute_moments = nn._compute_moments, moments
+    try:
+        yield
+    finally:
+        nn._compute_moments = original
+
+
+def _second(network: Any, batch: Any, mix: Any, along: list[Any], there: Any) -> list[Any]:
+    """Return the Hessian of sum(mix * outputs) times a direction: of the variables, and of the batch."""
+    import keras
+
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        fixed = [v.value for v in network.non_trainable_variables]
+
+        def combined(values: Any, x: Any) -> Any:
+            return (network.stateless_call(values, fixed, x, training=False)[0] * mix).sum()
+
+        values = [v.value for v in network.trainable_variables]
+        start, direction = (values, jax.numpy.asarray(batch)), (list(map(jax.numpy.asarray, along)), there)
+        _, (of_values, of_batch) = jax.jit(lambda at, d: jax.jvp(jax.grad(combined, argnums=(0, 1)), at, d))(
+            start, direction
+        )
+        return [*of_values, of_batch]
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(batch)
+        sources = [*(v.value for v in network.trainable_variables), x]
+        with _differentiable_moments(), tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                value = tf.reduce_sum(network(x, training=False) * mix)
+            first = inner.gradient(value, sources, unconnected_gradients="zero")
+            slope = tf.add_n([tf.reduce_sum(g * v) for g, v in zip(first, [*along, there], strict=True)])
+        return list(outer.gradient(slope, sources, unconnected_gradients="zero"))
+    import torch
+
+    x = keras.ops.convert_to_tensor(batch).requires_grad_()
+    sources = [*(v.value for v in network.trainable_variables), x]
+    value = (network(x, training=False) * keras.ops.convert_to_tensor(mix)).sum()
+    first = torch.autograd.grad(value, sources, create_graph=True, materialize_grads=True)
+    directions = map(keras.ops.convert_to_tensor, [*along, there])
+    slope = sum((g * v).sum() for g, v in zip(first, directions, strict=True))
+    if not getattr(slope, "requires_grad", False):
+        return [torch.zeros_like(source) for source in sources]
+    return list(torch.autograd.grad(slope, sources, materialize_grads=True))
+
+
+def transforms(folder: str, name: str, weights: str, inputs: str, direction: list[str], output: str) -> dict[str, Any]:
+    """Hold what Keras does with a model to the plain call: distances, and exceptions, by what it does.
+
+    The Hessian of a random combination of the outputs, times `direction`, is written to the .npz file `output`. In
+    float64 but for jit_compile, in evaluation mode.
+    """
+    import json
+    import tempfile
+
+    import keras
+    import numpy as np
+
+    program = protocol.Program(folder)
+    canonical = _canonical(folder, program, name)
+    network = _network(program, name, weights, "float64")
+    batch, there = _floats(inputs, "float64"), _floats(direction[1], "float64")
+
+    def predict(model: Any) -> Any:
+        if keras.backend.backend() == "jax":
+            return _arrays([_in_one_program(model, batch.astype(model.inputs[0].dtype))])[0]
+        return _arrays([model(batch.astype(model.inputs[0].dtype), training=False)])[0]
+
+    outputs = predict(network)
+    maps = outputs.ndim == 4
+    mix = protocol.combination(np.moveaxis(outputs, -1, 1).shape if maps else outputs.shape)
+    mix = np.moveaxis(mix, 1, -1) if maps else mix
+
+    def second() -> float:
+        here = network.get_weights()
+        if here:
+            program("model").load_torch_weights(network, direction[0])
+        along = _arrays(network.trainable_variables)
+        network.set_weights(here)
+        found = _second(network, batch, mix, along, there)
+        arrays = canonical.named(network, found[:-1])
+        np.savez(output, **arrays, input=_arrays(found[-1:])[0])
+        return 0.0
+
+    def saved() -> float:
+        with tempfile.TemporaryDirectory() as temporary:
+            path = f"{temporary}/model.keras"
+            network.save(path)
+            loaded = keras.models.load_model(path)
+        for ours, theirs in zip(network.layers, loaded.layers, strict=True):
+            if json.dumps(ours.get_config(), default=str) != json.dumps(theirs.get_config(), default=str):
+                raise ValueError(f"{ours.name} has another configuration when it is loaded")
+        return _apart(outputs, predict(loaded))
+
+    doings = {
+        "second derivatives": second,
+        "save and load": saved,
+    }
+    if keras.backend.backend() == "tensorflow":
+
+        def compiled() -> float:
+            import tensorflow as tf
+
+            single = _network(program, name, weights, "float32")
+            call = tf.function(lambda x: single(x, training=False), jit_compile=True)
+            return _apart(outputs, call(batch.astype("float32")).numpy())
+
+        doings["jit_compile"] = compiled
+    found: dict[str, Any] = protocol.each(doings)
+    return found
+
+
+def _apart(a: Any, b: Any) -> float:
+    """Return the largest difference of `b` from `a`, relative to the largest of `a`; infinity for NaN."""
+    import numpy as np
+
+    if a.shape != b.shape or not np.isfinite(b).all():
+        return float("inf")
+    return float(abs(a - b).max()) / (float(abs(a).max()) or 1.0)
+
+
 def read_weights(folder: str, name: str, path: str, output: str) -> dict[str, Any]:
     """Load a file of Keras into the generated network; write its weights with canonical names to a .npz file."""
     import numpy as np
@@ -689,6 +828,7 @@ if __name__ == "__main__":
             "amplification": amplification,
             "initial": initial,
             "dropout": dropout,
+            "transforms": transforms,
             "open_data": open_data,
             "read_batches": read_batches,
             "lockstep_begin": lockstep_begin,

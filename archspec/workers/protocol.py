@@ -100,6 +100,26 @@ class Program:
 _folders: list[str] = []  # the folder of the current program, first in sys.path
 
 
+def combination(shape: Any) -> Any:
+    """Return random factors of a network's outputs, (N, ...) in PyTorch's layout: the same in every target."""
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal(tuple(shape))
+
+
+def each(doings: dict[str, Callable[[], float]]) -> dict[str, Any]:
+    """Return the numbers that functions give, and the messages of those that raise."""
+    found: dict[str, float] = {}
+    faults: dict[str, str] = {}
+    for name, do in doings.items():
+        try:
+            found[name] = do()
+        except Exception as error:
+            lines = f"{error}".strip().splitlines() or [""]
+            faults[name] = f"raises {type(error).__name__}: {lines[0]}"
+    return {"found": found, "faults": faults}
+
+
 def peak_bytes() -> int:
     """Return the peak memory of this process."""
     import resource

@@ -390,7 +390,13 @@ def still(model: Any) -> Iterator[list[float]]:
     def stochastic_depth(input: Any, p: float, mode: str, training: bool = True) -> Any:
         return dropout(input, p, training)
 
+    def drop_path(self: Any, input: Any) -> Any:
+        return dropout(input, float(self.drop_prob or 0.0), self.training)
+
     for module in model.modules():
+        if type(module).__name__ == "DropPath":  # timm's stochastic depth
+            module.forward = drop_path.__get__(module)
+            continue
         for field in ("drop_prob", "dropout"):  # timm's, and attention's own
             if isinstance(getattr(module, field, None), float):
                 setattr(module, field, 0.0)

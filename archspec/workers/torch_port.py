@@ -1,8 +1,9 @@
-"""Runs a PyTorch model that somebody else wrote with the weights of a spec: in a process of its own.
+"""Runs a PyTorch model that somebody else wrote with the weights of a spec: in a process of its own, or in the model's.
 
 Reads a request, one JSON object, from standard input, and writes one to the file that it names.
 """
 
+import copy
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,17 +15,18 @@ from matching import Matcher, Observer, Weight, canonical, spec_weights
 from torch_import import SourceError, make, still
 
 
-def port(request: dict[str, Any]) -> dict[str, Any]:
+def port(request: dict[str, Any], model: Any = None) -> dict[str, Any]:
     """Return which layer each module is; write outputs, gradients and buffers in both modes to the file `arrays`.
 
-    The weights are those of the spec's layers; in training mode dropouts are the identity. All in float64.
+    The weights are those of the spec's layers; in training mode dropouts are the identity. All in float64. A `model`
+    that is given is altered: see `live`.
     """
     import numpy as np
     import torch
     from safetensors.numpy import load_file
 
     torch.manual_seed(0)
-    model = make(request["source"]).double().eval()
+    model = (make(request["source"]) if model is None else model).double().eval()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = load_file(request["weights"])
     inputs = {mode: np.load(path).astype(np.float64) for mode, path in request["inputs"].items()}
@@ -68,6 +70,32 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
                 arrays[f"{mode}/gradient/{name}"] = canonical(assigned, weight, tensor.grad.numpy())
     np.savez(request["arrays"], **arrays)
     return answer
+
+
+def live(request: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Return the same of a copy of a model of this process, of which neither weights nor random state change."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        return port(request, _copied(model))
+
+
+def counts(request: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Return the shapes of a model's parameters, and its multiply-accumulates by torch.utils.flop_counter."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        _copied(model).float().eval()(torch.zeros(1, *request["input_shape"]))
+    return {"shapes": shapes, "macs": counter.get_total_flops() // 2}
+
+
+def _copied(model: Any) -> Any:
+    try:
+        return copy.deepcopy(getattr(model, "_orig_mod", model)).cpu()  # the module that torch.compile wraps
+    except Exception as error:
+        raise SourceError(f"{type(model).__name__} cannot be copied: {error}") from error
 
 
 class _Observer(Observer):  # type: ignore[misc]

@@ -335,14 +335,14 @@ def amplification(
             batch = next(batches)
             for network, optimizer in zip(networks, optimizers, strict=True):
                 train.train_step(network, optimizer, *batch)
-            apart.append(_apart(networks, optimizers))
+            apart.append(_grown(networks, optimizers))
         for scheduler in schedulers:
             if scheduler is not None:
                 scheduler.step(*([error] if recipe.MONITOR else []))
     return {"apart": apart}
 
 
-def _apart(networks: list[Any], optimizers: list[Any]) -> float:
+def _grown(networks: list[Any], optimizers: list[Any]) -> float:
     """Return the largest relative difference of two networks' parameters, buffers and optimizers' states."""
     pairs = list(zip(*(_state(network).values() for network in networks), strict=True))
     found = max(_relative(a, b, float(a.abs().max())) for a, b in pairs)
@@ -428,6 +428,118 @@ def dropout(
         network.eval()(batch)
     np.savez(output, **arrays)
     return {}
+
+
+def _apart(a: Any, b: Any, least: float = 0.0) -> float:
+    """Return the largest difference, relative to the largest of `a`, `least` at the least; infinity for NaN."""
+    b = b.detach()
+    if a.shape != b.shape or not bool(b.isfinite().all()):
+        return float("inf")
+    return float((a - b).abs().max()) / (max(float(a.abs().max()), least) or 1.0)
+
+
+def transforms(folder: str, name: str, weights: str, inputs: str, direction: list[str], output: str) -> dict[str, Any]:
+    """Hold what PyTorch does with a model to the plain call: distances, and exceptions, by what it does.
+
+    The Hessian of a random combination of the outputs, times `direction`, is written to the .npz file `output`. All in
+    float64, in evaluation mode.
+    """
+    import copy
+    import io
+
+    import numpy as np
+    import torch
+    from torch import func
+    from torch.nn import attention
+
+    program = protocol.Program(folder)
+    network = _network(program, name, weights, "float64").eval()
+    batch = _floats(inputs, "float64")
+    parameters = dict(network.named_parameters())
+    buffers = dict(network.named_buffers())
+    along = dict(_network(program, name, direction[0], "float64").named_parameters())
+    there = _floats(direction[1], "float64")
+
+    def call(values: Any, x: Any) -> Any:
+        return func.functional_call(network, (values, buffers), (x,))
+
+    outputs = network(batch).detach()
+    mix = protocol.combination(outputs.shape)
+    mix = torch.from_numpy(mix).to(outputs)
+
+    def combined(values: Any, x: Any, factors: Any = mix) -> Any:
+        return (call(values, x) * factors).sum()
+
+    def gradients(create_graph: bool = False) -> tuple[list[Any], list[Any]]:
+        x = batch.clone().requires_grad_()
+        sources = [*network.parameters(), x]
+        return sources, list(
+            torch.autograd.grad((network(x) * mix).sum(), sources, create_graph=create_graph, materialize_grads=True)
+        )
+
+    plain = gradients()[1]
+    directions = [*along.values(), there]
+
+    def second() -> float:
+        sources, first = gradients(create_graph=True)
+        slope = sum((gradient * v).sum() for gradient, v in zip(first, directions, strict=True))
+        found: Any = [torch.zeros_like(source) for source in sources]
+        if slope.requires_grad:
+            found = torch.autograd.grad(slope, sources, materialize_grads=True)
+        arrays = {key: value.cpu().numpy() for key, value in zip(parameters, found, strict=False)}
+        np.savez(output, **arrays, input=found[-1].cpu().numpy())
+        return 0.0
+
+    def per_sample() -> float:
+        each = func.vmap(func.grad(lambda values, x, m: combined(values, x[None], m[None])), (None, 0, 0))
+        found = each(parameters, batch, mix)
+        least = 1e-6 * max(float(a.abs().max()) for a in plain)
+        pairs = zip(plain, (found[key].sum(0) for key in parameters), strict=False)
+        return max((_apart(a, b, least) for a, b in pairs), default=0.0)
+
+    def forward_mode() -> float:
+        slope = func.jvp(combined, (parameters, batch), (along, there))[1]
+        products = [(a * v).sum() for a, v in zip(plain, directions, strict=True)]
+        length = float(sum(product * product for product in products)) ** 0.5
+        return abs(float(slope - sum(products))) / length if length else float(slope)
+
+    def compiled() -> float:
+        reset: Any = torch.compiler.reset
+        reset()
+        compile_model: Any = torch.compile
+        return _apart(outputs, compile_model(network, backend="aot_eager", fullgraph=True)(batch))
+
+    def saved() -> float:
+        file = io.BytesIO()
+        torch.save(network.state_dict(), file)
+        file.seek(0)
+        other = getattr(program("model"), name)().to(batch).eval()
+        other.load_state_dict(torch.load(file, weights_only=True))
+        return _apart(outputs, other(batch))
+
+    def strided() -> float:
+        wide = batch.new_zeros((*batch.shape[:-1], 2 * batch.shape[-1]))
+        wide[..., ::2] = batch
+        layouts = [wide[..., ::2]]
+        if batch.ndim == 4:
+            layouts.append(batch.contiguous(memory_format=torch.channels_last))
+        return max(_apart(outputs, network(layout)) for layout in layouts)
+
+    doings = {
+        "second derivatives": second,
+        "vmap of grad": per_sample,
+        "jvp": forward_mode,
+        "torch.compile": compiled,
+        "torch.export": lambda: _apart(outputs, torch.export.export(network, (batch,)).module()(batch)),
+        "save and load": saved,
+        "deepcopy": lambda: _apart(outputs, copy.deepcopy(network)(batch)),
+        "other strides": strided,
+    }
+    # PyTorch's fused kernels of attention have neither second derivatives nor forward mode.
+    torch.backends.mha.set_fastpath_enabled(False)
+    with attention.sdpa_kernel(attention.SDPBackend.MATH):
+        found: dict[str, Any] = protocol.each(doings)
+    return found
 
 
 # --- lockstep training: the network lives from one job to the next ---------------------------------------------------
@@ -569,6 +681,7 @@ if __name__ == "__main__":
             "amplification": amplification,
             "initial": initial,
             "dropout": dropout,
+            "transforms": transforms,
             "open_data": open_data,
             "read_batches": read_batches,
             "lockstep_begin": lockstep_begin,

@@ -181,11 +181,10 @@ def test_every_convention_has_an_integer_of_its_tool() -> None:
     "name",
     [
         "alexnet",
-        "mobilenet_v2",
         *(
             pytest.param(name, marks=pytest.mark.slow)
             for name in (
-                *("alexnet_ungrouped", "alexnet_torchvision", "resnet50", "densenet121", "googlenet"),
+                *("alexnet_ungrouped", "mobilenet_v2", "alexnet_torchvision", "resnet50", "densenet121", "googlenet"),
                 *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny", "vit_b_16", "swin_t"),
             )
         ),

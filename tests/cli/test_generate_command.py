@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 from pathlib import Path
 
@@ -43,15 +42,6 @@ def edit(path: Path) -> str:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_the_committed_files_are_up_to_date() -> None:
-    """generated/ has exactly the files that `make golden` writes."""
-    files: dict[Path, str] = runpy.run_path(str(ROOT / "scripts" / "golden.py"))["golden_files"]()
-    committed = {path for path in (ROOT / "generated").rglob("*.py") if "__pycache__" not in path.parts}
-
-    assert set(files) == committed
-    assert [path for path in committed if path.read_text() != files[path]] == []
 
 
 def test_generate_writes_the_selected_targets(tmp_path: Path) -> None:

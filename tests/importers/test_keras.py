@@ -58,7 +58,9 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "ask", ask)
 
 
-@pytest.mark.parametrize("name", ["convs.keras", "nested.h5", "chain.keras"])
+@pytest.mark.parametrize(
+    "name", ["convs.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nested.h5", "chain.keras"))]
+)
 def test_a_model_in_a_file_is_proven(name: str, files: Path) -> None:
     """Outputs and gradients in both modes, running statistics, MACs and parameters are those of Keras' model."""
     found = importers.import_model(str(files / name))
@@ -81,6 +83,22 @@ def test_formats_have_the_same_network_and_weights(files: Path) -> None:
     assert text.canonical_weights() == {}
     for name, value in archive.canonical_weights().items():
         np.testing.assert_array_equal(value, legacy.canonical_weights()[name])
+
+
+def test_the_weights_that_the_command_writes_are_the_models(files: Path, tmp_path: Path) -> None:
+    """Keras' kernels are turned into PyTorch's layout in the file too, not only in memory."""
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    out = tmp_path / "w.safetensors"
+    words = ("import", files / "convs.keras", "-o", tmp_path / "convs.yaml", "--weights-out", out, "--no-prove")
+    run = archspec_command(*words)
+
+    assert run.returncode == 0, run.stderr
+    found, expected = load_file(out), importers.import_model(str(files / "convs.keras")).canonical_weights()
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, name)
 
 
 def test_the_spec_says_what_keras_has_otherwise(files: Path) -> None:

@@ -54,6 +54,18 @@ def test_an_imported_model_is_proven(name: str) -> None:
     assert found.folded
 
 
+def test_rates_of_timms_stochastic_depth_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in the spec, and the proof compares them with the model's."""
+    found = imported("Dropping")
+
+    assert [node.op.p for node in found.graph.nodes if node.op.op == "stochastic_depth"] == [0.125, 0.25]
+    assert prove(found).failures == []
+    text = found.text.replace("0.25", "0.2")
+    assert text != found.text
+    altered = replace(found, graph=build(Source.parse(text, "altered.yaml")))
+    assert prove(altered).failures == ["dropouts: [0.125, 0.25] in the model, [0.125, 0.2] in the code"]
+
+
 def test_the_spec_reads_as_written_by_a_person() -> None:
     """Modules that repeat are blocks, a sequence of them is one row, and what differs is an attribute."""
     text = imported("Convs").text

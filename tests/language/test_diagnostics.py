@@ -12,8 +12,6 @@ from helpers import DATA, OP_SPECS, ROOT, SPECS
 from test_errors import ERRORS
 
 import archspec
-from archspec.analysis import claims
-from archspec.analysis.lint import lints
 from archspec.language.diagnostics import as_github, as_json, as_sarif, codes, page
 from archspec.language.schema import text
 from archspec.language.source import Diagnostic, Source, Span
@@ -30,7 +28,7 @@ def reported_codes(text: str, folder: Path) -> list[str]:
     path.write_text(text.replace("\u2407", "\x07"), encoding="utf-8")
     try:
         graph = archspec.load(path)
-        diagnostics = lints(graph) + list(claims.errors(graph, claims.verdicts(graph)))
+        diagnostics = list(archspec.check(graph).diagnostics)
         opaque = any(node.op.is_opaque for node in graph.nodes)
         for target in () if opaque else TARGETS.values():  # what is only counted has no code
             model_source(graph, target)

@@ -237,6 +237,7 @@ def test_reserved_names_are_the_attributes_of_a_module() -> None:
 
 
 @pytest.mark.frameworks
+@pytest.mark.slow
 def test_keras_accepts_the_names_of_its_own_attributes(tmp_path: Path) -> None:
     """A Keras model has layers with the names of all its attributes, as they are strings only."""
     pytest.importorskip("keras")

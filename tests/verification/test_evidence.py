@@ -143,9 +143,15 @@ def test_alterations_that_no_check_notices_are_listed(workers: Workers) -> None:
 
 
 @pytest.mark.frameworks
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        ("torch", "plain"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("torch", "net"), ("jax", "plain"), ("jax", "net"))),
+    ],
+)
 def test_all_checks_pass_on_keras_other_backends(
-    backend: str, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+    backend: str, name: str, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The generated Keras files, model and training, on JAX and on PyTorch."""
     pytest.importorskip(backend)
@@ -156,11 +162,10 @@ def test_all_checks_pass_on_keras_other_backends(
         monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     with Workers(("torch", f"keras-{backend}")) as pair:
-        for name in ("net", "plain"):
-            dtypes = ("float64", "float32") if name == "plain" else ("float64",)
-            evidence = verify(archspec.load(NET.with_stem(name)), pair, dtypes=dtypes)
-            assert evidence.agrees, (name, evidence.first, evidence.failures)
-            assert {"training", "init"} <= {c.check for c in evidence.comparisons}
+        dtypes = ("float64", "float32") if name == "plain" else ("float64",)
+        evidence = verify(archspec.load(NET.with_stem(name)), pair, dtypes=dtypes)
+        assert evidence.agrees, (evidence.first, evidence.failures)
+        assert {"training", "init"} <= {c.check for c in evidence.comparisons}
 
 
 @pytest.mark.gpu
@@ -269,11 +274,12 @@ def test_target_under_another_interpreter(tmp_path: Path) -> None:
     link = tmp_path / "python"
     link.write_text(f'#!/bin/sh\necho used >> {tmp_path}/used\nexec {sys.executable} "$@"\n')
     link.chmod(0o755)
-    good = archspec_command("verify", RELU, "--quick", "--python", f"torch={link}")
+    words = ("verify", RELU, "--quick", "--target", "numpy", "--target", "torch")
+    good = archspec_command(*words, "--python", f"torch={link}")
     assert good.returncode == 0, good.stdout + good.stderr
     assert (tmp_path / "used").read_text() == "used\n"
 
-    bad = archspec_command("verify", RELU, "--quick", "--python", f"torch={tmp_path}/none", "--format", "json")
+    bad = archspec_command(*words, "--target", "keras", "--python", f"torch={tmp_path}/none", "--format", "json")
     assert bad.returncode == 1
     content = json.loads(bad.stdout)
     assert content["failures"] == [f"torch: cannot run {tmp_path}/none: No such file or directory"]

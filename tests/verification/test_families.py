@@ -23,6 +23,10 @@ SLOW = (
     "zfnet",
     "efficientnet_v2_s",
     "unet",
+    "efficientnet_b0",
+    "mobilenet_v3_small",
+    "regnet_y_400mf",
+    "swin_t",
 )
 FAMILIES = {
     "vgg11_bn": 32,

@@ -74,7 +74,7 @@ def test_two_frameworks_train_alike(tmp_path: Path, shared_processes: None) -> N
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("momentum=0.9", "momentum=0.9001"),
+        pytest.param("momentum=0.9", "momentum=0.9001", marks=pytest.mark.slow),
         ("LearningRateScheduler(learning_rate)", "LearningRateScheduler(lambda epoch: 0.0501)"),
     ],
     ids=["momentum", "learning rate"],

@@ -61,7 +61,11 @@ def workers() -> Iterator[Workers]:
         pytest.param("keras-jax", "", "", "", marks=[KERAS, SLOW]),
         # the last batch's parts have different sizes
         pytest.param(
-            "torch", "train.py", "        (loss * loss_weight).backward()", "        loss.backward()", marks=TORCH
+            "torch",
+            "train.py",
+            "        (loss * loss_weight).backward()",
+            "        loss.backward()",
+            marks=[TORCH, SLOW],
         ),
         pytest.param("keras", "engine/data.py", "= len(padded) / len(batch)", "= 1", marks=[KERAS, SLOW]),
     ],
@@ -139,7 +143,8 @@ def one_process(program: Path) -> Path:
 
 
 @TORCH
-@pytest.mark.parametrize("epochs", [0, pytest.param(1, marks=SLOW)])
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs", [0, 1])
 def test_sharded_training_is_that_of_one_process(epochs: int, program: Path, one_process: Path, tmp_path: Path) -> None:
     """Under --fsdp two processes start or resume from one process, and one resumes from them, as one process does."""
     options = ("--precision", "fp64", "--output", tmp_path)
@@ -160,7 +165,7 @@ def test_sharded_training_is_that_of_one_process(epochs: int, program: Path, one
     assert largest_difference(one["model"], two["model"]) < 1e-12
 
 
-@pytest.mark.parametrize("target", [pytest.param("torch", marks=TORCH), pytest.param("keras", marks=KERAS)])
+@pytest.mark.parametrize("target", [pytest.param("torch", marks=TORCH), pytest.param("keras", marks=[KERAS, SLOW])])
 def test_one_killed_process_ends_the_others(
     target: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

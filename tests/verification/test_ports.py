@@ -90,6 +90,7 @@ def test_only_running_statistics_show_an_inverted_momentum(torch_ports: dict[str
     assert [what for what, (value, bound) in differences.items() if value > bound] == ["running statistics"]
 
 
+@pytest.mark.slow
 def test_keras_models_are_compared_with_a_spec() -> None:
     """A class whose weights are made when it is called, and a functional model with Keras' own running variance."""
     pytest.importorskip("torch")

@@ -23,7 +23,7 @@ PARTS = 4  # so that a failure ends a quarter of them
 
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("workers")
-@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
 def test_all_targets_agree_on_random_networks(part: int, workers: Workers) -> None:
     """Structure, outputs and gradients of each; all checks of every eighth."""
 

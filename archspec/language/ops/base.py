@@ -15,6 +15,7 @@ from archspec.language.names import NAMES_SCHEMA, LayerName, Reason, one_or_more
 Shape = tuple[int, ...]  # (C, H, W), (L, D) or (F,), without the batch
 Padding2d = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
 Rational = int | Fraction
+DTYPES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}  # bytes
 Counts = dict[str, int]  # operations for one sample, by KINDS
 
 # The kinds of operations that are counted. From `padded` on they are what some tools count.

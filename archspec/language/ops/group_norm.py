@@ -21,7 +21,8 @@ class GroupNorm(Op):
     """y = weight (x - mean) / sqrt(var + eps) + bias over a sample's groups of channels, as torch.nn.GroupNorm.
 
     (C, H, W), unchanged; group g is the g-th of `num_groups` blocks of channels, and the variance is biased (Wu and
-    He 2018). The same in training and evaluation. Trap: Keras' eps is 1e-3 unless given.
+    He 2018). The same in training and evaluation. Traps: Keras' eps is 1e-3 unless given; second
+    derivatives are wrong on TensorFlow, whose tf.nn.moments stops the gradient at the mean.
     """
 
     normalizes: ClassVar[bool] = True

@@ -11,8 +11,8 @@ class LayerNorm(Op):
     """y = weight (x - mean) / sqrt(var + eps) + bias, as torch.nn.LayerNorm over the channels (Ba et al. 2016).
 
     (C, H, W) at each place, as torchvision's LayerNorm2d, (L, D) each token, or (F,); unchanged. The variance is
-    biased. The same in training and evaluation. Trap: Keras' eps is 1e-3 unless given, which is 72 % off for inputs of
-    0.01.
+    biased. The same in training and evaluation. Traps: Keras' eps is 1e-3 unless given, which is 72 % off for inputs of
+    0.01; second derivatives are wrong on TensorFlow, whose tf.nn.moments stops the gradient at the mean.
     """
 
     normalizes: ClassVar[bool] = True

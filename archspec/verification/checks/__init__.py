@@ -11,6 +11,7 @@ from archspec.verification.checks import (
     structure,
     training,
     training_mode,
+    transforms,
 )
 from archspec.verification.checks.base import Check, Context, TargetRun
 
@@ -23,6 +24,7 @@ CHECKS: dict[str, Check] = {
     "dropout": dropout,
     "training": training,
     "init": initialization,
+    "transforms": transforms,
 }
 
 QUICK = ("structure", "forward", "gradients", "training-mode")  # the checks of --quick, in float64 only
@@ -34,6 +36,7 @@ BOUNDS = {
     "training-mode": training_mode.BOUND,
     "training": training.BOUND,
     "dropout": dropout.BOUND,
+    "transforms": transforms.BOUND,
 }
 
 __all__ = ["BOUNDS", "CHECKS", "QUICK", "Check", "Context", "TargetRun"]

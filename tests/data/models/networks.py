@@ -146,6 +146,34 @@ class Dense(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class DropPath(nn.Module):
+    """timm's stochastic depth."""
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        return x * x.new_empty((len(x), 1, 1, 1)).bernoulli_(keep) / keep
+
+
+class Dropping(nn.Module):
+    """Residual branches that are dropped, each with a rate of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 3, 3, padding=1) for _ in range(2))
+        self.paths = nn.ModuleList(DropPath(rate) for rate in (0.125, 0.25))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for conv, path in zip(self.convs, self.paths, strict=True):
+            x = x + path(F.relu(conv(x)))
+        return x.mean((2, 3))
+
+
 class Unsupported(Convs):
     """Operators that the language lacks, twice and once."""
 
