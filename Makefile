@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow lint golden docs live
+.PHONY: demo test test-fast test-slow lint verify-zoo docs live golden dist
 demo: .venv/core
 	$(BIN)/python examples/demo.py core
 	@echo
@@ -39,6 +39,17 @@ live: .venv/all
 
 golden: .venv/all
 	$(BIN)/python scripts/golden.py
+
+dist: .venv/release
+	rm -rf dist
+	.venv/release/bin/python -m build
+	.venv/release/bin/twine check --strict dist/*
+	.venv/release/bin/check-wheel-contents dist/*.whl
+
+.venv/release: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --constraint constraints.txt build check-wheel-contents twine
+	touch $@
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

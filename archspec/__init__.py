@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from archspec.graph import Graph, Node
     from archspec.language.source import Diagnostic, SpecError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Checked",

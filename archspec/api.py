@@ -171,7 +171,7 @@ def verify_model(
     may have any names: the weights of the spec are put in it. `options` are those of
     `archspec.verification.ports.compare_ports`. Raises ImportFailedError for a model that cannot be run.
 
-    >>> archspec.verify_model("specs/alexnet_torchvision.yaml", "torchvision:alexnet", sensitive=False).agrees
+    >>> archspec.verify_model("specs/squeezenet1_1.yaml", "torchvision:squeezenet1_1", sensitive=False).agrees
     True
     """
     from archspec.verification import Workers

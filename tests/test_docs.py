@@ -116,7 +116,7 @@ def test_the_examples_of_the_api_run(name: str, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("workers")
-@pytest.mark.parametrize("name", ["verify", "import_model"])
+@pytest.mark.parametrize("name", ["verify", "verify_model", "import_model"])
 def test_the_examples_with_frameworks_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They start PyTorch, and one NumPy."""
     pytest.importorskip("torchvision")

@@ -1,1 +1,1 @@
-"""The training engine of train.py: data, devices, checkpoints, logs."""
+"""The training engine of train.py for PyTorch: data, devices, checkpoints, logs."""
