@@ -194,6 +194,7 @@ class _Session:
             folder=self._folders[target],
             data=str(data or ""),
             seed=self._seed,
+            size=self._size,
             statistics=str(self._workdir / "statistics"),
         )
         classes = self._graph.output.output_shape[0]
@@ -206,7 +207,6 @@ class _Session:
             epoch=-1,
             first=0,
             count=-(-self._counts[1] // self._size),
-            size=self._size,
             output=str(validation),
         )
         return self._counts
@@ -281,7 +281,7 @@ class _Session:
         for old in self._workdir.glob(f"chunk?-{1 - epoch % 2}-*"):
             if first:  # the last epoch's are not needed any more
                 old.unlink()
-        self._read("read_batches", epoch=epoch, first=first, count=count, size=self._size, output=str(stem))
+        self._read("read_batches", epoch=epoch, first=first, count=count, output=str(stem))
         chunk = {key: f"{stem}.{key}.npy" for key in ("images", "labels")}
         images = min(self._counts[0] - first * self._size, count * self._size)
         random = np.random.default_rng((self._seed, epoch, first))

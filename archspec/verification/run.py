@@ -12,7 +12,7 @@ from archspec.files import temporary_folder
 from archspec.graph import Graph
 from archspec.targets import files, require_code, target_of
 from archspec.verification import canonical_weights
-from archspec.verification.checks import CHECKS, Context, TargetRun
+from archspec.verification.checks import CHECKS, Context, TargetRun, pixels
 from archspec.verification.checks.forward import Result as ForwardResult
 from archspec.verification.checks.structure import Result as StructureResult
 from archspec.verification.checks.training import CAP as TRAINING_CAP
@@ -73,6 +73,8 @@ def verify(
                 skipped[check] = "no layer has trainable parameters"
         if "training-mode" in wanted and not graph.batch_dependent:
             skipped["training-mode"] = "no layer depends on the batch"
+        if "images" in wanted and (reason := pixels.skip_reason(graph)):
+            skipped["images"] = reason
         wanted = [check for check in wanted if check not in skipped]
         if data.needs_statistics:
             measure_statistics(runs)
@@ -87,6 +89,8 @@ def verify(
             data.write_training()
             if graph.batch_dependent:
                 _measure_growth(runs)
+        if "images" in wanted:
+            pixels.write_images(data)
         results: dict[str, dict[str, Any]] = {check: {} for check in wanted}
         found: list[Sensitivity] = []
 

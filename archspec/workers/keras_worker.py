@@ -555,35 +555,67 @@ def statistics(folder: str, name: str, weights: str, inputs: str, layers: list[s
 _lockstep: dict[str, Any] = {}
 
 
-def open_data(folder: str, data: str, seed: int, statistics: str) -> dict[str, Any]:
-    """Open a data set as the training program does; return the numbers of images and classes."""
-    program = protocol.Program(folder)
-    found = program("engine.data").read_data(Path(data) if data else None)
-    measured = program("engine.transforms").measure(found.train, program("recipe"), Path(f"{statistics}.npz"))
-    _lockstep.update(program=program, data=found, statistics=measured, seed=seed)
-    return {"counts": [len(found.train[0]), len(found.validation[0])], "classes": found.num_classes}
+class _Reader:
+    """A data set as the training program reads it."""
+
+    def __init__(self, folder: str, data: str, seed: int, size: int, statistics: str) -> None:
+        program = protocol.Program(folder)
+        self._engine, self._transforms, self._recipe = map(program, ("engine.data", "engine.transforms", "recipe"))
+        self.data = self._engine.read_data(Path(data) if data else None)
+        self._seed, self._size = seed, size
+        self._statistics = self._transforms.measure(self.data.train, self._recipe, Path(f"{statistics}.npz"))
+
+    def batches(self, epoch: int, first: int = 0, count: int | None = None) -> Any:
+        """Return a tf.data.Dataset of `count` batches of an epoch, from batch `first` on. Epoch -1 is validation."""
+        import numpy as np
+
+        source = self.data[0 if epoch >= 0 else 1]
+        seed, number = (self._seed, epoch) if epoch >= 0 else (None, 0)
+        order = np.arange(len(source[0]))
+        if seed is not None:
+            order = self._engine.epoch_order(len(order), seed, epoch)
+        transform = self._transforms.make_transform(self._recipe, self._statistics, seed, number)
+        parts = self._engine.split_batches(order, self._size)[first:][:count]
+        return self._engine.make_dataset(source, parts, transform, 0)
 
 
-def read_batches(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
-    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads them.
+def _canonical_batches(dataset: Any) -> list[Any]:
+    """Return the batches of a dataset: images, (N, C, H, W), and labels."""
+    import numpy as np
 
-    `output`.images.npy is (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is validation.
+    return [(np.moveaxis(batch[0].numpy(), -1, -3), batch[1].numpy()) for batch in dataset]
+
+
+def images(folder: str, data: str, seed: int, size: int, epochs: int, output: str, name: str = "") -> dict[str, Any]:
+    """Write the batches that the training program reads of a data set to the .npz file `output`.
+
+    `training0.images` are all images of the first epoch of training, (N, C, H, W), `training0.labels` their labels and
+    `training0.sizes` the sizes of its batches; `validation0` are those of validation after it.
     """
     import numpy as np
 
-    program, seed = _lockstep["program"], _lockstep["seed"]
-    engine, source = program("engine.data"), _lockstep["data"][0 if epoch >= 0 else 1]
-    indices = np.arange(len(source[0]))
-    if epoch >= 0:
-        indices = np.random.default_rng((seed, epoch)).permutation(indices)
-    transform = program("engine.transforms").make_transform(
-        program("recipe"), _lockstep["statistics"], seed if epoch >= 0 else None, max(epoch, 0)
-    )
-    parts = engine.split_batches(indices, size)[first : first + count]
-    found = list(engine.make_dataset(source, parts, transform, 0))
-    images = np.concatenate([batch[0].numpy() for batch in found])
-    np.save(f"{output}.images.npy", np.ascontiguousarray(np.moveaxis(images, -1, -3)))
-    np.save(f"{output}.labels.npy", np.concatenate([batch[1].numpy() for batch in found]).astype(np.int64))
+    reader = _Reader(folder, data, seed, size, f"{output}.statistics")
+    validation = reader.batches(-1)
+    arrays: dict[str, Any] = {}
+    for epoch in range(epochs):
+        arrays |= protocol.joined(f"training{epoch}", _canonical_batches(reader.batches(epoch)))
+        arrays |= protocol.joined(f"validation{epoch}", _canonical_batches(validation))
+    np.savez(output, **arrays)
+    return {}
+
+
+def open_data(folder: str, data: str, seed: int, size: int, statistics: str) -> dict[str, Any]:
+    """Open a data set as the training program does; return the numbers of images and classes."""
+    reader = _lockstep["reader"] = _Reader(folder, data, seed, size, statistics)
+    return {"counts": [len(part[0]) for part in reader.data[:2]], "classes": reader.data.num_classes}
+
+
+def read_batches(epoch: int, first: int, count: int, output: str) -> dict[str, Any]:
+    """Write `count` batches of an epoch, from batch `first` on, as the training program reads them.
+
+    `output`.images.npy is (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is validation.
+    """
+    protocol.save_batches(output, _canonical_batches(_lockstep["reader"].batches(epoch, first, count)))
     return {}
 
 
@@ -829,6 +861,7 @@ if __name__ == "__main__":
             "initial": initial,
             "dropout": dropout,
             "transforms": transforms,
+            "images": images,
             "open_data": open_data,
             "read_batches": read_batches,
             "lockstep_begin": lockstep_begin,

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,24 @@ def each(doings: dict[str, Callable[[], float]]) -> dict[str, Any]:
             lines = f"{error}".strip().splitlines() or [""]
             faults[name] = f"raises {type(error).__name__}: {lines[0]}"
     return {"found": found, "faults": faults}
+
+
+def joined(name: str, batches: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Return the images and labels of batches, joined, and the batches' sizes: `NAME.images`, `.labels`, `.sizes`."""
+    import numpy as np
+
+    images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+    sizes = np.array([len(labels) for _, labels in batches])
+    return {f"{name}.images": images, f"{name}.labels": labels, f"{name}.sizes": sizes}
+
+
+def save_batches(stem: str, batches: Sequence[tuple[Any, Any]]) -> None:
+    """Write the images and labels of batches to `STEM.images.npy` and `STEM.labels.npy`."""
+    import numpy as np
+
+    arrays = joined("", batches)
+    np.save(f"{stem}.images.npy", np.ascontiguousarray(arrays[".images"]))
+    np.save(f"{stem}.labels.npy", arrays[".labels"].astype(np.int64))
 
 
 def peak_bytes() -> int:

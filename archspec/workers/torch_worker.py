@@ -3,6 +3,7 @@
 import itertools
 import sys
 import time
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -547,33 +548,56 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
 _lockstep: dict[str, Any] = {}
 
 
-def open_data(folder: str, data: str, seed: int, statistics: str) -> dict[str, Any]:
-    """Open a data set as the training program does; return the numbers of images and classes."""
+def _loaders(folder: str, data: str, seed: int, size: int, statistics: str) -> tuple[Any, tuple[Any, Any]]:
+    """Return a data set, and the loaders of training and of validation batches, as the training program makes them."""
+    import torch
+
     program = protocol.Program(folder)
     engine, recipe = program("engine.data"), program("recipe")
-    train, validation, classes = engine.read_data(Path(data) if data else None)
-    measured = program("engine.transforms").measure(train, recipe.measured(), Path(f"{statistics}.pt"))
-    prepare, augment, evaluate = recipe.make_transforms(measured)
-    images = [engine.Images(train, prepare, augment, seed), engine.Images(validation, prepare, evaluate, seed)]
-    _lockstep.update(engine=engine, images=images, seed=seed)
-    return {"counts": [len(train), len(validation)], "classes": classes}
+    found = engine.read_data(Path(data) if data else None)
+    options = types.SimpleNamespace(batch_size=size, seed=seed, workers=0, output=Path(statistics))
+    processes = types.SimpleNamespace(rank=0, world_size=1, device=torch.device("cpu"))
+    return found, engine.make_loaders(found, recipe, options, processes)
 
 
-def read_batches(epoch: int, first: int, count: int, size: int, output: str) -> dict[str, Any]:
-    """Write `count` batches of `size` of an epoch, from batch `first` on, as the training program reads them.
+def _batches(loader: Any, epoch: int, first: int, count: int | None) -> list[Any]:
+    """Return `count` batches of an epoch, from batch `first` on: images, (N, C, H, W), and labels."""
+    loader.batch_sampler.epoch, loader.batch_sampler.first = epoch, first
+    return [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(loader, count)]
+
+
+def images(folder: str, data: str, seed: int, size: int, epochs: int, output: str, name: str = "") -> dict[str, Any]:
+    """Write the batches that the training program reads of a data set to the .npz file `output`.
+
+    `training0.images` are all images of the first epoch of training, (N, C, H, W), `training0.labels` their labels and
+    `training0.sizes` the sizes of its batches; `validation0` are those of validation after it.
+    """
+    import numpy as np
+
+    _, loaders = _loaders(folder, data, seed, size, f"{output}.statistics")
+    arrays: dict[str, Any] = {}
+    for epoch in range(epochs):
+        for name, loader in zip(("training", "validation"), loaders, strict=True):
+            batches = _batches(loader, epoch if name == "training" else 0, 0, None)
+            arrays |= protocol.joined(f"{name}{epoch}", batches)
+    np.savez(output, **arrays)
+    return {}
+
+
+def open_data(folder: str, data: str, seed: int, size: int, statistics: str) -> dict[str, Any]:
+    """Open a data set as the training program does; return the numbers of images and classes."""
+    found, loaders = _loaders(folder, data, seed, size, statistics)
+    _lockstep["loaders"] = loaders
+    return {"counts": [len(found.train), len(found.validation)], "classes": found.num_classes}
+
+
+def read_batches(epoch: int, first: int, count: int, output: str) -> dict[str, Any]:
+    """Write `count` batches of an epoch, from batch `first` on, as the training program reads them.
 
     `output`.images.npy is (N, C, H, W) in float32, `output`.labels.npy the labels. Epoch -1 is validation.
     """
-    import numpy as np
-    import torch
-
-    engine, images = _lockstep["engine"], _lockstep["images"][0 if epoch >= 0 else 1]
-    batches = engine.Batches(len(images), size, _lockstep["seed"] if epoch >= 0 else None)
-    batches.epoch, batches.first = max(epoch, 0), first
-    loader = torch.utils.data.DataLoader(images, batch_sampler=batches, generator=torch.Generator())
-    found = list(itertools.islice(loader, count))
-    for i, name in enumerate(("images", "labels")):
-        np.save(f"{output}.{name}.npy", torch.cat([batch[i] for batch in found]).numpy())
+    loader = _lockstep["loaders"][0 if epoch >= 0 else 1]
+    protocol.save_batches(output, _batches(loader, max(epoch, 0), first, count))
     return {}
 
 
@@ -682,6 +706,7 @@ if __name__ == "__main__":
             "initial": initial,
             "dropout": dropout,
             "transforms": transforms,
+            "images": images,
             "open_data": open_data,
             "read_batches": read_batches,
             "lockstep_begin": lockstep_begin,

@@ -27,15 +27,10 @@ from helpers.programs import (
     start_program,
     truncate,
     wait_for,
-    write_cifar,
-    write_idx,
     write_image,
     write_program,
 )
 from numpy.typing import NDArray
-
-from archspec.engines.keras import data
-from archspec.engines.keras.errors import DataError
 
 require("keras", "tensorflow")
 pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("keras")]
@@ -119,37 +114,11 @@ def test_tensorboard_shows_every_epoch(runs: Runs) -> None:
         assert dict(steps) == {record["epoch"]: pytest.approx(record[tag]) for record in log}
 
 
-def test_images_equal_those_of_the_pytorch_program(server: KerasServer, tmp_path: Path) -> None:
-    """Ten crops minus the mean, of image files, are those of the PyTorch program; augmentation repeats by epoch."""
-    pytest.importorskip("torchvision")
-    from archspec.engines.torch import data as torch_data
-    from archspec.engines.torch import transforms as torch_transforms
-
+def test_a_broken_image_is_an_error(server: KerasServer, tmp_path: Path) -> None:
+    """An image that cannot be read ends the program with its path. That pixels are PyTorch's is a check of `verify`."""
     path = write_program(tmp_path, "keras", ALEXNET_RECIPE, RGB)
     for i, name in enumerate(IMAGES):
-        write_image(tmp_path / "data" / f"{name}.png", i, (14, 13) if i % 2 else (9, 17))
-    server("transform_images", folder=path.parent, data=tmp_path / "data", output=tmp_path)
-    found = {name: dict(np.load(tmp_path / f"{name}.npz")) for name in ("evaluated", "augmented")}
-    keras, augmented = found["evaluated"], found["augmented"]
-
-    with program_modules(write_program(tmp_path, "torch", ALEXNET_RECIPE, RGB).parent) as load:
-        recipe = load("recipe")
-    source = torch_data.read_data(tmp_path / "data")
-    statistics = torch_transforms.measure(source.train, recipe.measured(), tmp_path / "statistics.pt")
-    prepare, _, evaluate = recipe.make_transforms(statistics)
-    expected = {f"arr_{i}": evaluate(prepare(source.validation[i][0])).permute(0, 2, 3, 1).numpy() for i in range(2)}
-    expected["mean"] = statistics.mean.permute(1, 2, 0).numpy()
-
-    assert expected["arr_0"].shape == (10, 8, 8, 3)
-    for key, values in expected.items():
-        # resized pixels are rounded to integers, which may differ by one
-        assert np.abs(values - keras[key]).max() <= 2  # of 255: one of an image's, one of the mean's
-        assert np.abs(values - keras[key]).mean() < 0.5
-    assert np.allclose(np.abs(statistics.colors.numpy()) / 255, np.abs(keras["colors"]) / 255, atol=0.5)
-    assert augmented["arr_0"].shape == (2, 8, 8, 3)
-    assert np.array_equal(augmented["arr_0"], augmented["arr_2"])
-    assert not np.array_equal(augmented["arr_0"], augmented["arr_1"])
-
+        write_image(tmp_path / "data" / f"{name}.png", i)
     broken = tmp_path / "data" / "val" / "b" / "0.png"
     truncate(broken)
     message = server.run(path, "--data", tmp_path / "data", "--output", tmp_path / "bad")
@@ -178,55 +147,6 @@ def test_a_full_disk_keeps_the_last_checkpoint(server: KerasServer, runs: Runs, 
     assert message.endswith("File too large")
     assert (tmp_path / "full" / "last.npz").read_bytes() == before
     assert not list((tmp_path / "full").glob(".*"))
-
-
-def test_mnists_and_cifars_files_are_read(tmp_path: Path) -> None:
-    """The arrays are those of the PyTorch engine, with the channels last; a truncated file is an error."""
-    images, labels = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7), np.array([3, 1, 4, 1, 2], np.uint8)
-    write_idx(tmp_path, images, labels)
-    found = data.read_data(tmp_path)
-    for pixels, numbers in (found.train, found.validation):
-        assert np.array_equal(pixels[..., 0], images)
-        assert numbers.tolist() == labels.tolist()
-    assert found.num_classes == 5
-    for name in ("t10k-images-idx3-ubyte", "train-images-idx3-ubyte.gz"):
-        path = tmp_path / name
-        content = path.read_bytes()
-        for bad in (content[:-1], b"\0\0\x09" + content[3:], b""):
-            path.write_bytes(bad)
-            with pytest.raises(DataError, match=f"{name}: truncated or invalid (idx|gzip) file"):
-                data.read_data(tmp_path)
-        path.write_bytes(content)
-
-    write_cifar(tmp_path)
-    pixels, numbers = data.read_data(tmp_path).train
-    assert pixels.shape == (10, 32, 32, 3)
-    assert numbers.tolist() == [7] * 10
-    assert pixels[0, 2, 3, 1] == (1024 + 2 * 32 + 3) % 251  # red, green, blue; by rows
-    content = (tmp_path / "test_batch.bin").read_bytes()
-    for bad in (content[:-1], b""):
-        (tmp_path / "test_batch.bin").write_bytes(bad)
-        with pytest.raises(DataError, match=r"test_batch\.bin: truncated or invalid CIFAR-10 file"):
-            data.read_data(tmp_path)
-
-
-def test_a_missing_data_set_is_an_error(tmp_path: Path) -> None:
-    """A folder that does not exist, or without images, or with different classes is an error with its path."""
-    empty, no_images, different = (tmp_path / name for name in ("empty", "no_images", "different"))
-    empty.mkdir()
-    for part in ("train", "val"):
-        (no_images / part / "a").mkdir(parents=True)
-    for name in ("train/a/0", "val/b/0"):
-        write_image(different / f"{name}.png", 0)
-    for folder, message in (
-        (tmp_path / "nowhere", f"no such folder: {tmp_path / 'nowhere'}"),
-        (empty, f"{empty} has neither train/ and val/, nor MNIST's or CIFAR-10's files"),
-        (no_images, f"{no_images / 'train'}: no images found"),
-        (different, f"{different}: train/ and val/ have different classes"),
-    ):
-        with pytest.raises(DataError) as caught:
-            data.read_data(folder)
-        assert str(caught.value) == message
 
 
 def test_initial_weights_are_loaded(server: KerasServer, tmp_path: Path) -> None:
@@ -260,20 +180,15 @@ RESIZED = """training:
 
 
 @pytest.mark.parametrize("size", [(60, 40), (64, 14)])
-def test_resized_crops_have_torchvisions_distribution(
-    size: tuple[int, int], server: KerasServer, tmp_path: Path
-) -> None:
-    """Areas, aspect ratios and places are distributed as torchvision's, also where few crops fit."""
+def test_resized_crops_are_torchvisions(size: tuple[int, int], server: KerasServer, tmp_path: Path) -> None:
+    """The same crops, of 200 draws: also where few crops fit, and the center is taken."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("torchvision")
-    from scipy.stats import ks_2samp
-
     from archspec.engines.torch.data import Images
     from archspec.engines.torch.transforms import Statistics
 
-    count, shape = 1500, "{channels: 3, height: 16, width: 16}"
-    rows, columns = np.mgrid[: size[0], : size[1]].astype(np.uint8)
-    image = np.stack([2 * rows, 2 * columns, rows + columns], axis=-1)
+    count, shape = 200, "{channels: 3, height: 16, width: 16}"
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     np.save(tmp_path / "image.npy", image)
     path = write_program(tmp_path, "keras", RESIZED, shape)
     server(
@@ -286,22 +201,12 @@ def test_resized_crops_have_torchvisions_distribution(
     pixels = torch.from_numpy(image).permute(2, 0, 1).expand(count, -1, -1, -1)
     source = torch.utils.data.TensorDataset(pixels, torch.zeros(count))
     drawn = Images(source, prepare, augment, 0).__getitems__([(0, i) for i in range(count)])
-    expected = {
-        "augmented": np.stack([crop.permute(1, 2, 0).numpy() for crop, _ in drawn]),
-        "evaluated": Images(source, prepare, evaluate, 0).__getitems__([(0, 0)])[0][0].permute(1, 2, 0).numpy(),
-    }
+    augmented = np.stack([crop.permute(1, 2, 0).numpy() for crop, _ in drawn])
+    evaluated = Images(source, prepare, evaluate, 0).__getitems__([(0, 0)])[0][0].permute(1, 2, 0).numpy()
 
-    assert np.abs(expected["evaluated"] - keras["evaluated"]).max() < 1e-5
-    for a, b in zip(*map(measured_crops, (expected["augmented"], keras["augmented"])), strict=True):
-        assert ks_2samp(a, b).pvalue > 1e-3
-
-
-def measured_crops(crops: NDArray[np.float32]) -> list[NDArray[np.float64]]:
-    """Return area, logarithm of the aspect ratio, and middle of crops of an image whose pixels are linear ramps."""
-    row, column = crops[..., 0] * 255 / 2, crops[..., 1] * 255 / 2
-    height, width = (row[:, 10, 8] - row[:, 5, 8]) * 16 / 5, (column[:, 8, 10] - column[:, 8, 5]) * 16 / 5
-    middle = (row[:, 7, 8] + row[:, 8, 8]) / 2, (column[:, 8, 7] + column[:, 8, 8]) / 2
-    return [np.round(values, 2) for values in (height * width, np.log(width / height), *middle)]
+    assert np.abs(evaluated - keras["evaluated"]).max() < 1e-5
+    assert np.abs(augmented - keras["augmented"]).max() < 1e-4
+    assert len({crop.tobytes() for crop in augmented}) > (150 if size == (60, 40) else 50)
 
 
 @pytest.mark.parametrize("groups", [2, 8])

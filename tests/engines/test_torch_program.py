@@ -36,7 +36,6 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision")
 
 from archspec.engines.torch import checkpoint, data, optim, transforms  # noqa: E402  imports PyTorch
-from archspec.engines.torch.errors import DataError  # noqa: E402
 
 pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("torch")]
 
@@ -248,41 +247,22 @@ def test_a_missing_data_set_is_an_error(tmp_path: Path) -> None:
     assert messages == [
         f"no such folder: {missing}",
         f"{empty} has neither train/ and val/, nor MNIST's or CIFAR-10's files",
-        f"{different}: train/ and val/ have different classes",
+        f"{different}: train/ and val/ have different classes: a is only in train/",
     ]
 
 
-def test_mnists_files_are_read(tmp_path: Path) -> None:
-    """Images and labels of idx files are read, gzipped and not; a truncated file is an error."""
-    images, labels = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7), np.array([3, 1, 4, 1, 2], np.uint8)
-    write_idx(tmp_path, images, labels)
-    found = data.read_data(tmp_path)
-    for part in (found.train, found.validation):
-        assert np.array_equal(part.tensors[0].numpy()[:, 0], images)
-        assert part.tensors[1].tolist() == labels.tolist()
-    assert found.num_classes == 5
-    for name in ("t10k-images-idx3-ubyte", "train-images-idx3-ubyte.gz"):
-        path = tmp_path / name
-        content = path.read_bytes()
-        for bad in (content[:-1], b"\0\0\x09" + content[3:], b""):
-            path.write_bytes(bad)
-            with pytest.raises(DataError, match=f"{name}: truncated or invalid (idx|gzip) file"):
-                data.read_data(tmp_path)
-        path.write_bytes(content)
+def test_arrays_are_channels_first(tmp_path: Path) -> None:
+    """MNIST's images are (N, 1, H, W), CIFAR-10's (N, 3, H, W)."""
+    images = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
+    write_idx(tmp_path, images, np.array([3, 1, 4, 1, 2], np.uint8))
+    pixels, labels = data.read_data(tmp_path).train.tensors
+    assert np.array_equal(pixels.numpy()[:, 0], images)
+    assert labels.tolist() == [3, 1, 4, 1, 2]
 
-
-def test_cifars_files_are_read(tmp_path: Path) -> None:
-    """CIFAR-10's binary files have a label, then red, green and blue by rows; a truncated file is an error."""
     write_cifar(tmp_path)
     pixels, labels = data.read_data(tmp_path).train.tensors
     assert pixels.shape == (10, 3, 32, 32)
-    assert labels.tolist() == [7] * 10
     assert pixels[0, 1, 2, 3] == (1024 + 2 * 32 + 3) % 251
-    content = (tmp_path / "test_batch.bin").read_bytes()
-    for bad in (content[:-1], b""):
-        (tmp_path / "test_batch.bin").write_bytes(bad)
-        with pytest.raises(DataError, match=r"test_batch\.bin: truncated or invalid CIFAR-10 file"):
-            data.read_data(tmp_path)
 
 
 def test_statistics_equal_numpys(alexnet_recipe: ModuleType, tmp_path: Path) -> None:

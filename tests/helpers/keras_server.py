@@ -66,27 +66,6 @@ def run_program(
     return {"result": message}
 
 
-def transform_images(folder: str, data: str, output: str) -> dict[str, Any]:
-    """Write the validation images that a program reads, its statistics, and a training batch in epochs 0, 1 and 0."""
-    import numpy as np
-
-    program = _program(folder)
-    recipe, engine, transforms = program("recipe"), program("engine.data"), program("engine.transforms")
-    found = engine.read_data(Path(data))
-    statistics = transforms.measure(found.train, recipe, Path(output) / "statistics.npz")
-    evaluation = transforms.make_transform(recipe, statistics, seed=None)
-    parts = engine.split_batches(np.arange(len(found.validation[0])), 1)
-    images = [batch[0].numpy()[0] for batch in engine.make_dataset(found.validation, parts, evaluation, 0)]
-    np.savez(Path(output) / "evaluated.npz", *images, **statistics)
-    augmented = []
-    for epoch in (0, 1, 0):
-        transform = transforms.make_transform(recipe, statistics, 0, epoch)
-        parts = engine.split_batches(np.arange(len(found.train[0])), 2)
-        augmented.append(next(iter(engine.make_dataset(found.train, parts, transform, 0)))[0].numpy())
-    np.savez(Path(output) / "augmented.npz", *augmented)
-    return {}
-
-
 def resized_crops(folder: str, image: str, count: int, output: str) -> dict[str, Any]:
     """Write what a program makes of `count` copies of an image in training, and of one in evaluation."""
     import numpy as np
@@ -176,7 +155,6 @@ if __name__ == "__main__":
         versions,
         {
             "run_program": run_program,
-            "transform_images": transform_images,
             "resized_crops": resized_crops,
             "split_groups": split_groups,
             "update_steps": update_steps,

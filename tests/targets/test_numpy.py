@@ -44,6 +44,17 @@ def x() -> Array:
     return np.random.default_rng(5).normal(size=(2, 6, 9, 7))
 
 
+def test_integers_are_computed_in_float32() -> None:
+    """Pixels of uint8 give the scores of the same numbers in float32, not those of weights cast to integers: zeros."""
+    pixels = np.random.default_rng(5).integers(0, 256, (2, 6, 9, 7), np.uint8)
+    layers = "{name: flatten, op: flatten}\n{name: fc, op: linear, out_features: 3}"
+    scores = run(layers, pixels)  # type: ignore[arg-type]
+
+    assert scores.any()
+    assert scores.dtype == np.float32
+    assert np.array_equal(scores, run(layers, pixels.astype(np.float32)))
+
+
 BLOCKS = [path for path in (*SPECS, *REGRESSIONS) if "\nblocks:" in path.read_text()]
 
 

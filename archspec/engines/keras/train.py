@@ -17,7 +17,7 @@ import numpy as np
 
 import recipe
 from engine.checkpoint import Run, array, load_weights
-from engine.data import make_dataset, read_data, split_batches
+from engine.data import epoch_order, make_dataset, read_data, split_batches
 from engine.distributed import Devices
 from engine.errors import exit_on_error
 from engine.layers import split_groups
@@ -40,7 +40,7 @@ def train_epoch(run: Run, step: Any, source: Any, statistics: Any) -> bool:
     """Train for an epoch, or the rest of one; return False if interrupted."""
     options, devices = run.options, run.devices
     count, size = len(source[0]), options.batch_size
-    order = np.random.default_rng((options.seed, run.epoch)).permutation(count)
+    order = epoch_order(count, options.seed, run.epoch)
     transform = make_transform(recipe, statistics, options.seed, run.epoch)
     ranks = devices.rank, devices.world_size, devices.count
     parts = split_batches(order, size, *ranks)[run.step :]

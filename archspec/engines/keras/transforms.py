@@ -3,15 +3,17 @@
 They are TensorFlow's on every backend: tf.data makes the batches.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .draws import Draws, to_uniform
 from .files import save_arrays
+from .sources import Source, is_paths, read_image
+from .statistics import mean_and_colors
 
 Statistics = dict[str, np.ndarray]
 Bounds = tuple[float, float]
@@ -23,64 +25,49 @@ def make_transform(
     """Return the transform of a uint8 image and its index; of training with a seed.
 
     The random draws for an image depend on the seed, the epoch and the image alone:
-    they are the same in any number of processes, and after a resumption.
+    they are the same in any number of processes, after a resumption, and in the PyTorch
+    program.
     """
-    import tensorflow as tf
 
     def transform(image: Any, index: Any) -> Any:
         image = recipe.prepare(image, statistics)
         if seed is None:
             return recipe.evaluate(image)
-        key = tf.random.fold_in((seed, epoch), index)
-        return recipe.augment(image, statistics, _seeds(key))
+        return recipe.augment(image, statistics, Draws(seed, epoch, index))
 
     return transform
 
 
-def _seeds(key: Any) -> Iterator[Any]:
-    import tensorflow as tf
-
-    return (tf.random.fold_in(key, i) for i in itertools.count())
-
-
-def measure(source: Any, recipe: Any, path: Path) -> Statistics:
+def measure(source: Source, recipe: Any, path: Path) -> Statistics:
     """Return the mean image (H, W, C) and the colors (C, C) of the training images.
 
-    The colors are the eigenvectors of the pixels' covariance, a column each, times
-    their eigenvalues. They are stored at `path`. A recipe may need none.
+    They are stored at `path`. A recipe may need none.
     """
     import tensorflow as tf
-
-    from .data import read_image
 
     if recipe.measured is None:
         return {}
     if path.exists():
         with np.load(path) as arrays:
             return dict(arrays)
-    images = source[0]
-    mean: Any = 0.0
-    squares: Any = 0.0
-    for i in range(len(images)):
-        image = read_image(images[i]) if images.dtype.kind == "U" else images[i]
-        image = recipe.measured(tf.convert_to_tensor(image)).numpy()
-        image = image.astype(np.float64) / len(images)
-        pixels = image.reshape(-1, image.shape[-1])
-        mean += image
-        squares += pixels.T @ pixels * (len(images) / len(pixels))
-    color = mean.mean(axis=(0, 1))
-    values, vectors = np.linalg.eigh(squares - np.outer(color, color))
-    arrays = {"mean": mean, "colors": vectors * values}
-    statistics = {name: value.astype(np.float32) for name, value in arrays.items()}
-    save_arrays(path, **statistics)
-    return statistics
+    images, _ = source
+    pixels = map(read_image, images) if is_paths(images) else images
+    tensors = (recipe.measured(tf.convert_to_tensor(image)) for image in pixels)
+    measured = (tensor.numpy() for tensor in tensors)
+    mean, colors = mean_and_colors(measured, len(images))
+    save_arrays(path, mean=mean, colors=colors)
+    return {"mean": mean, "colors": colors}
 
 
 def grayscale(image: Any) -> Any:
-    """Return the image with one channel."""
+    """Return the image with one channel: the luma of ITU-R BT.601, as Pillow's."""
     import tensorflow as tf
 
-    return tf.image.rgb_to_grayscale(image) if image.shape[-1] == 3 else image
+    if image.shape[-1] == 1:
+        return image
+    red, green, blue = tf.unstack(tf.cast(image, tf.int32), axis=-1)
+    luma = (19595 * red + 38470 * green + 7471 * blue + 2**15) // 2**16
+    return tf.cast(luma, tf.uint8)[..., None]
 
 
 def rgb(image: Any) -> Any:
@@ -95,6 +82,11 @@ def to_float(image: Any) -> Any:
     import tensorflow as tf
 
     return tf.cast(image, tf.float32)
+
+
+def rescale(image: Any) -> Any:
+    """Return the image in float32, with values from 0 to 1."""
+    return to_float(image) * (1 / 255)  # in this order, as torchvision
 
 
 def resize(image: Any, size: int | tuple[int, int]) -> Any:
@@ -131,18 +123,20 @@ def ten_crop(image: Any, size: int) -> Any:
     return tf.stack(crops)
 
 
-def random_crop(image: Any, size: int, seed: Any, padding: int = 0) -> Any:
+def random_crop(image: Any, size: int, draws: Draws, padding: int = 0) -> Any:
     """Return any size x size pixels of the zero-padded image."""
     import tensorflow as tf
 
     image = tf.pad(image, [(padding, padding), (padding, padding), (0, 0)])
-    return tf.image.stateless_random_crop(image, (size, size, image.shape[-1]), seed)
+    height, width = tf.unstack(tf.shape(image)[:2])
+    top, left = draws.integer(height - size + 1), draws.integer(width - size + 1)
+    return tf.slice(image, (top, left, 0), (size, size, image.shape[-1]))
 
 
 def random_resized_crop(
     image: Any,
     size: int,
-    seed: Any,
+    draws: Draws,
     scale: Bounds = (0.08, 1.0),
     ratio: Bounds = (3 / 4, 4 / 3),
 ) -> Any:
@@ -152,37 +146,39 @@ def random_resized_crop(
     """
     import tensorflow as tf
 
-    uniform, seeds = tf.random.stateless_uniform, tf.unstack(tf.random.split(seed, 3))
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
-    area = tf.reduce_prod(sides) * uniform((10, 1), seeds[0], *scale)
-    shape = tf.exp(uniform((10, 1), seeds[1], *map(math.log, ratio)))
-    drawn = tf.round(tf.sqrt(tf.concat([area / shape, area * shape], axis=1)))
+    words = draws.words(22)
+    sides = tf.cast(tf.shape(image)[:2], tf.float64)
+    area = tf.cast(to_uniform(words[:20:2], *scale), tf.float64)
+    area *= tf.reduce_prod(sides)
+    bounds = math.log(ratio[0]), math.log(ratio[1])
+    shape = tf.cast(tf.exp(to_uniform(words[1:20:2], *bounds)), tf.float64)
+    drawn = tf.round(tf.sqrt(tf.stack([area / shape, area * shape], axis=1)))
     center = tf.minimum(sides, tf.round(sides[::-1] * (1 / ratio[0], ratio[1])))
     parts = tf.concat([drawn, center[None]], axis=0)  # height and width of each
-    index = tf.argmax(tf.reduce_all((parts > 0) & (parts <= sides), axis=1))
-    margin = sides - parts[index]
-    place = tf.floor(uniform((2,), seeds[2]) * (margin + 1))
-    place = tf.where(index < 10, place, margin // 2)
+    fits = tf.reduce_all((parts > 0) & (parts <= sides), axis=1)
+    index = tf.argmax(fits, output_type=tf.int32)  # the center always fits
+    draws.give_back(tf.where(index < 10, 18 - 2 * index, 2))
+    margin = tf.cast(sides - parts[index], tf.int64)
+    next_words = words[tf.minimum(2 * index + 2, 20) :][:2]
+    place = tf.where(index < 10, next_words % (margin + 1), margin // 2)
     (top, left), (height, width) = (
         tf.unstack(tf.cast(pair, tf.int32)) for pair in (place, parts[index])
     )
     return resize(image[top : top + height, left : left + width], (size, size))
 
 
-def horizontal_flip(image: Any, seed: Any, p: float = 0.5) -> Any:
+def horizontal_flip(image: Any, draws: Draws, p: float = 0.5) -> Any:
     """Return the image or, with probability `p`, its reflection."""
     import tensorflow as tf
 
-    flipped = tf.random.stateless_uniform((), seed) < p
-    return tf.where(flipped, image[:, ::-1], image)
+    return tf.where(draws.uniform() < p, image[:, ::-1], image)
 
 
-def pca_noise(image: Any, seed: Any, colors: Any, std: float) -> Any:
+def pca_noise(image: Any, draws: Draws, colors: Any, std: float) -> Any:
     """Add the color noise of Krizhevsky et al. (2012), section 4.1.
 
     One draw of N(0, std^2) an image for each column of `colors`, (3, 3).
     """
     import tensorflow as tf
 
-    noise = tf.random.stateless_normal((3,), seed, stddev=std)
-    return image + tf.linalg.matvec(colors, noise)
+    return image + tf.linalg.matvec(colors, draws.normal(3) * std)

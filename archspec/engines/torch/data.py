@@ -1,18 +1,16 @@
 """Data sets: files to images, images to batches."""
 
-import gzip
-import math
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from .distributed import Processes
-from .errors import DataError
+from .sources import Source, epoch_order, is_paths, read_image, read_sources
 from .transforms import Transform, measure
 
 
@@ -24,11 +22,26 @@ class Data(NamedTuple):
     num_classes: int
 
 
+class Files(Dataset[tuple[Tensor, Tensor]]):
+    """Image files and their labels."""
+
+    def __init__(self, paths: Any, labels: Tensor) -> None:
+        self.paths, self.labels = paths, labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        pixels = torch.from_numpy(read_image(self.paths[index]))
+        return pixels.permute(2, 0, 1), self.labels[index]
+
+
 class Images(Dataset[tuple[Tensor, int]]):
     """Images and labels: `prepare` transforms all, then `transform` each.
 
     The random draws for an image depend on the seed, the epoch and the image alone:
-    they are the same for any number of workers, and after a resumption.
+    they are the same for any number of workers, after a resumption, and in the Keras
+    program.
     """
 
     def __init__(
@@ -78,10 +91,9 @@ class Batches:
         return -(-self.count // self.size) - self.first
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = torch.arange(self.count)
+        order = np.arange(self.count)
         if self.seed is not None:
-            generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)))
-            order = torch.randperm(self.count, generator=generator)
+            order = epoch_order(self.count, self.seed, self.epoch)
         for start in range(self.first * self.size, self.count, self.size):
             batch = order[start : start + self.size].tolist()
             own = batch[self.rank :: self.world_size] or batch[:1]
@@ -94,52 +106,17 @@ class Batches:
 
 
 def read_data(folder: Path | None) -> Data:
-    """Return the data set in a folder.
-
-    `folder` has train/ and val/ with a folder for each class, MNIST's idx files or
-    CIFAR-10's binary files; by default, scikit-learn's digits.
-    """
-    if folder is None:
-        return _digits()
-    if not folder.is_dir():
-        raise DataError(f"no such folder: {folder}")
-    if (folder / "train").is_dir() and (folder / "val").is_dir():
-        from torchvision.datasets import ImageFolder
-
-        train, val = (
-            ImageFolder(str(folder / name), loader=read_image)
-            for name in ("train", "val")
-        )
-        if train.classes != val.classes:
-            raise DataError(f"{folder}: train/ and val/ have different classes")
-        return Data(train, val, len(train.classes))
-    if (folder / "data_batch_1.bin").is_file():
-        parts = [read_cifar(folder / f"data_batch_{i}.bin") for i in range(1, 6)]
-        pixels, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        test = TensorDataset(*read_cifar(folder / "test_batch.bin"))
-        return Data(TensorDataset(pixels, labels), test, 10)
-    kinds = ("images-idx3", "labels-idx1")
-    names = [f"{part}-{kind}-ubyte*" for part in ("train", "t10k") for kind in kinds]
-    found = [sorted(folder.glob(name)) for name in names]
-    if not all(found):
-        raise DataError(
-            f"{folder} has neither train/ and val/, nor MNIST's or CIFAR-10's files"
-        )
-    arrays = [read_idx(paths[0]) for paths in found]
-    images = TensorDataset(arrays[0].unsqueeze(1), arrays[1].long())
-    test = TensorDataset(arrays[2].unsqueeze(1), arrays[3].long())
-    return Data(images, test, int(arrays[1].max()) + 1)
+    """Return the data set in a folder: see `read_sources`."""
+    train, validation, num_classes = read_sources(folder)
+    return Data(_dataset(train), _dataset(validation), num_classes)
 
 
-def _digits() -> Data:
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    pixels = torch.from_numpy(digits.images * 15).to(torch.uint8).unsqueeze(1)
-    labels = torch.from_numpy(digits.target)
-    fifth = torch.arange(len(labels)) % 5 == 0  # for validation
-    train = TensorDataset(pixels[~fifth], labels[~fifth])
-    return Data(train, TensorDataset(pixels[fifth], labels[fifth]), 10)
+def _dataset(source: Source) -> Dataset[Any]:
+    """Return a data set of images, (C, H, W) of uint8, and labels."""
+    labels = torch.from_numpy(source.labels)
+    if is_paths(source.images):
+        return Files(source.images, labels)
+    return TensorDataset(torch.from_numpy(source.images).permute(0, 3, 1, 2), labels)
 
 
 def make_loaders(
@@ -167,40 +144,3 @@ def make_loaders(
         )
     )
     return training_loader, validation_loader
-
-
-def read_image(path: str) -> Tensor:
-    """Return an image file's pixels, (C, H, W) of 0 to 255."""
-    from PIL import Image
-    from torchvision.transforms.v2.functional import pil_to_tensor
-
-    try:
-        with Image.open(path) as image:
-            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from None
-    return pixels
-
-
-def read_idx(path: Path) -> Tensor:
-    """Return the array in an idx file (MNIST's format), gzipped or not."""
-    data = path.read_bytes()
-    try:
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: truncated or invalid gzip file") from error
-    dims = data[3] if len(data) > 3 else 0
-    shape = [int.from_bytes(data[4 * i : 4 * i + 4]) for i in range(1, dims + 1)]
-    start = 4 + 4 * dims
-    if data[:3] != b"\0\0\x08" or len(data) - start != math.prod(shape):
-        raise DataError(f"{path}: truncated or invalid idx file")
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)[start:].view(shape)
-
-
-def read_cifar(path: Path) -> tuple[Tensor, Tensor]:
-    """Return the images and labels in a binary file of CIFAR-10."""
-    content = bytearray(path.read_bytes())
-    if not content or len(content) % 3073:
-        raise DataError(f"{path}: truncated or invalid CIFAR-10 file")
-    data = torch.frombuffer(content, dtype=torch.uint8).view(-1, 3073)
-    return data[:, 1:].reshape(-1, 3, 32, 32), data[:, 0].long()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoint import save
+from .statistics import mean_and_colors
 
 Transform = Callable[[Any], Tensor]
 
@@ -40,17 +41,26 @@ def measure(images: Any, transform: Transform | None, path: Path) -> Statistics:
         return Statistics()
     if path.exists():
         return Statistics(**torch.load(path, weights_only=True))
-    mean = squares = torch.zeros((), dtype=torch.float64)
-    for i in range(len(images)):
-        image = transform(images[i][0]).double() / len(images)
-        pixels = image.flatten(1)
-        mean = mean + image
-        squares = squares + pixels @ pixels.T * (len(images) / pixels.shape[1])
-    color = mean.flatten(1).mean(dim=1)
-    values, vectors = torch.linalg.eigh(squares - torch.outer(color, color))
-    statistics = Statistics(mean.float(), (vectors * values).float())
+    tensors = (transform(images[i][0]) for i in range(len(images)))
+    measured = (tensor.permute(1, 2, 0).numpy() for tensor in tensors)
+    mean, colors = map(torch.from_numpy, mean_and_colors(measured, len(images)))
+    statistics = Statistics(mean.permute(2, 0, 1).contiguous(), colors)
     save(statistics._asdict(), path)
     return statistics
+
+
+class Grayscale(nn.Module):
+    """Convert to one channel: the luma of ITU-R BT.601, rounded, as Pillow does.
+
+    v2.Grayscale rounds down: a gray of 200 becomes 199.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        if image.shape[-3] == 1:
+            return image
+        red, green, blue = image.int().unbind(-3)
+        luma = (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
+        return luma.to(torch.uint8).unsqueeze(-3)
 
 
 class SubtractMean(nn.Module):

@@ -8,6 +8,7 @@ from archspec.verification.checks import (
     forward,
     gradients,
     initialization,
+    pixels,
     structure,
     training,
     training_mode,
@@ -25,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "training": training,
     "init": initialization,
     "transforms": transforms,
+    "images": pixels,
 }
 
 QUICK = ("structure", "forward", "gradients", "training-mode")  # the checks of --quick, in float64 only
