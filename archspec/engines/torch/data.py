@@ -24,6 +24,19 @@ class Data(NamedTuple):
     num_classes: int
 
 
+class Files(Dataset[tuple[Tensor, Tensor]]):
+    """Image files and their labels."""
+
+    def __init__(self, paths: list[str], labels: Tensor) -> None:
+        self.paths, self.labels = paths, labels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return read_image(self.paths[index]), self.labels[index]
+
+
 class Images(Dataset[tuple[Tensor, int]]):
     """Images and labels: `prepare` transforms all, then `transform` each.
 
@@ -151,7 +164,7 @@ def make_loaders(
     prepare, augment, evaluate = recipe.make_transforms(statistics)
     ranks = processes.rank, processes.world_size
     train = Batches(len(data.train), options.batch_size, options.seed, *ranks)
-    validation = Batches(len(data.validation), options.batch_size)
+    validation = Batches(len(data.validation), options.batch_size, None, *ranks)
     training_loader, validation_loader = (
         DataLoader(
             Images(images, prepare, transform, options.seed),
