@@ -36,7 +36,7 @@ def lock_folder(folder: Path) -> int:
     ends. Raises DataError if another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         import fcntl
 

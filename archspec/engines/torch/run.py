@@ -58,7 +58,8 @@ class Course:
 
     def find_checkpoint(self) -> bool:
         """Reserve the output folder; return whether to resume from its checkpoint."""
-        self.lock = lock_folder(self.options.output)
+        if self.rank == 0:
+            self.lock = lock_folder(self.options.output)
         exists, resume = self.last.exists(), self.options.resume
         if resume == "auto":  # torchrun has restarted all processes
             resume = exists
