@@ -24,6 +24,7 @@ from helpers.programs import (
     keras_checkpoint,
     read_log,
     require,
+    training_examples,
     write_image,
     write_program,
 )
@@ -251,3 +252,15 @@ def test_images_are_classified_by_ten_crops(server: KerasServer, tmp_path: Path)
     assert sum(found.values()) == pytest.approx(1, abs=1e-3)
     loss = -(np.log(found["a"]) + np.log(others["b"])) / 2
     assert read_log(tmp_path / "out")[-1]["validation_loss"] == pytest.approx(loss, rel=1e-2)
+
+
+def test_a_metric_and_a_data_set_of_ones_own(server: KerasServer, run: Run, tmp_path: Path) -> None:
+    """The examples of docs/training.md, under 15 lines each, run: the metric is logged, the data set is learned."""
+    words = ("--output", tmp_path, "--epochs", 3, "--batch-size", 8)
+    assert server.run(run[0], *words, paste=training_examples("keras")) == ""
+    record = read_log(tmp_path)[-1]
+
+    assert record["validation_accuracy"] > 0.9
+    assert 0.5 < record["validation_confidence"] <= 1
+    assert 0.5 < record["confidence"] <= 1
+    assert "top5" not in record

@@ -25,6 +25,7 @@ from helpers.programs import (
     run_program,
     start_program,
     torch_checkpoint,
+    training_examples,
     without_dropout,
     write_image,
     write_program,
@@ -470,6 +471,23 @@ def test_a_run_is_reported(
     assert re.fullmatch(rf"best: test acc 0\.\d{{3}} in epoch 1: {tmp_path}/best\.safetensors", lines[5])
     assert config["options"]["limit_batches"] == 3
     assert config["settings"]["data"] == [1437, 360, 10]
+
+
+def test_a_metric_and_a_data_set_of_ones_own(
+    run: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The examples of docs/training.md, under 15 lines each, run: the metric is logged, the data set is learned."""
+    monkeypatch.setattr(sys, "argv", ["train.py", "--output", str(tmp_path), "--epochs", "3", "--batch-size", "8"])
+    with program_modules(run[0].parent) as load:
+        train = load("train")
+        exec(training_examples("torch"), train.__dict__)
+        train.main()
+    record = read_log(tmp_path)[-1]
+
+    assert record["validation_accuracy"] > 0.9
+    assert 0.5 < record["validation_confidence"] <= 1
+    assert 0.5 < record["confidence"] <= 1
+    assert "top5" not in record
 
 
 def test_local_response_normalization_is_computed_in_float32() -> None:

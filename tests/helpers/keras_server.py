@@ -40,13 +40,15 @@ def run_program(
     number: int = signal.SIGINT,
     diverge_at: int | None = None,
     output: bool = False,
+    paste: str = "",
 ) -> dict[str, Any]:
     """Run a program; return the message that it exits with, or "", or its standard output if `output`.
 
     `interrupt_at`: raise the signal `number` in this training step, counted from 1. `file_limit`: write no file beyond
-    it, in bytes. `diverge_at`: the loss of this step is NaN.
+    it, in bytes. `diverge_at`: the loss of this step is NaN. `paste`: Python that is added to train.py.
     """
     train = _program(str(Path(path).parent))("train")
+    exec(paste, train.__dict__)
     add, steps = train.Run.add, 0
 
     def interrupting_add(*step: Any) -> None:

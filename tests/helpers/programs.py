@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -126,6 +127,14 @@ def write_cifar(folder: Path) -> None:
     row = np.concatenate([[7], np.arange(3072) % 251]).astype(np.uint8)
     for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
         (folder / f"{name}.bin").write_bytes(row.tobytes() * 2)
+
+
+def training_examples(target: str) -> str:
+    """Return the Python of docs/training.md for a target, as it is pasted into train.py."""
+    text = (ROOT / "docs" / "training.md").read_text()
+    examples = re.findall(rf"^```python {target}\n(.*?)^```$", text, re.M | re.S)
+    assert [example.count("\n") < 15 for example in examples] == [True, True]
+    return "\n".join(examples)
 
 
 # --- programs in this process ----------------------------------------------------------------------------------------
