@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import random
 import re
@@ -508,3 +509,26 @@ def test_local_response_normalization_is_computed_in_float32() -> None:
     layers.widen_norms(network)
     for found, values in zip(results(enabled=True), expected, strict=True):
         assert torch.allclose(found, values, rtol=0.01)
+
+
+def test_image_files_are_loaded_by_a_worker_a_core(run: tuple[Path, Path], tmp_path: Path) -> None:
+    """By default up to 16, shared by the processes of a machine; none for images in memory."""
+    (tmp_path / "train").mkdir()
+    recipe = type("recipe", (), {"NAME": "net", "EPOCHS": 1, "BATCH_SIZE": 1, "LR": 0.1, "WEIGHT_DECAY": 0.0})
+
+    def workers(cores: int, local: str, *words: str) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["train.py", "--output", str(tmp_path / "out"), *words])
+            patch.setattr(os, "sched_getaffinity", lambda process: range(cores))
+            patch.setenv("LOCAL_WORLD_SIZE", local)
+            return int(options.parse_options(recipe).workers)
+
+    data = ("--data", str(tmp_path))
+    assert [workers(8, "1", *data), workers(64, "1", *data), workers(64, "8", *data), workers(2, "8", *data)] == [
+        8,
+        16,
+        8,
+        1,
+    ]
+    assert workers(8, "1") == 0
+    assert workers(8, "1", *data, "--workers", "3") == 3

@@ -15,7 +15,7 @@ import numpy as np
 from .arguments import settings
 from .distributed import Devices
 from .errors import DataError
-from .files import atomic, first_line, save_arrays
+from .files import DAMAGED, atomic, first_line, save_arrays
 from .run import Course
 
 array = keras.ops.convert_to_numpy
@@ -153,7 +153,7 @@ class Run(Course):
             with np.load(self.last, allow_pickle=False) as found:
                 values = json.loads(str(found["run"]))
                 arrays = [found[f"arr_{i}"] for i in range(len(variables))]
-        except Exception:  # a damaged file can raise nearly any
+        except DAMAGED:
             message = f"{self.last} is not a checkpoint of this program"
             raise DataError(message) from None
         self.check_settings(values.get("settings"))

@@ -70,12 +70,14 @@ class Devices:
         return self.strategy.scope() if self.strategy else nullcontext()
 
     def functions(
-        self, model: keras.Model, evaluator: keras.Model
+        self, model: keras.Model, evaluator: keras.Model | None = None
     ) -> tuple[Step, Step]:
         """Return a function that takes a step and one that evaluates a batch.
 
-        Their results stay on the device where the backend lets them.
+        The evaluator is by default the model. Results stay on the device where the
+        backend lets them.
         """
+        evaluator = evaluator or model
         if self.strategy:
             return self._distributed(model, "train_step"), self._distributed(
                 evaluator, "test_step"

@@ -1,7 +1,10 @@
 """Files of a run: written atomically, with checksums, in a folder of one process."""
 
 import os
+import pickle
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,13 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError
+
+# What readers of damaged archives, pickles and arrays raise.
+DAMAGED = (
+    *(AttributeError, EOFError, LookupError, MemoryError, OSError, OverflowError),
+    *(RuntimeError, TypeError, ValueError, pickle.PickleError, struct.error),
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 @contextmanager
@@ -60,7 +70,7 @@ def check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except Exception as error:  # a damaged archive can raise nearly any
+    except DAMAGED as error:
         raise DataError(f"{path} is not a checkpoint, or damaged: {error}") from None
     if damaged:
         raise DataError(f"{path} is damaged: the checksum of {damaged} is wrong")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .arguments import hyperparameters, settings
 from .distributed import Processes
 from .errors import DataError
-from .files import atomic, first_line
+from .files import DAMAGED, atomic, first_line
 from .run import Course
 
 Batch = tuple[Tensor, Tensor, int]  # images, labels, and how many of them count
@@ -248,7 +248,7 @@ def read(path: Path) -> Any:
     """Return what torch.save wrote; raise DataError for anything else."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a damaged pickle can raise nearly any
+    except DAMAGED:
         raise DataError(f"{path} is not a file of PyTorch, or damaged") from None
 
 
