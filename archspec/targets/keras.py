@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
@@ -220,6 +221,15 @@ class KerasModel(ModelView):
     def flat_names(self) -> bool:
         """Whether the names of layers and parameters are joined by `_`, as some contain dots."""
         return bool(self.blocks) or any("." in name for _, name in self.all_params)
+
+    @property
+    def dotted_names(self) -> tuple[str, dict[str, str]]:
+        """How Keras' names become canonical ones: a pattern of the words between dots, and the exceptions."""
+        names = [node.name for node in self.graph.nodes if node.params]
+        words = {word for name in names for word in name.split(".") if "_" in word}
+        pattern = "|".join([*sorted(words, key=lambda word: (-len(word), word)), "[^_]+"])
+        flat = {name.replace(".", "_"): name for name in names}
+        return pattern, {key: name for key, name in flat.items() if ".".join(re.findall(pattern, key)) != name}
 
     @cached_property
     def all_params(self) -> dict[tuple[LayerView, str], Param]:

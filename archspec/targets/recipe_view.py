@@ -6,7 +6,16 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from archspec.language.recipe import Constant, PcaNoise, RandomCrop, RandomResizedCrop, ReduceOnPlateau, Training
+from archspec.language.recipe import (
+    CaffeSgd,
+    Constant,
+    PcaNoise,
+    RandomCrop,
+    RandomResizedCrop,
+    ReduceOnPlateau,
+    Sgd,
+    Training,
+)
 from archspec.targets.literals import literal
 from archspec.targets.view import ModelView
 
@@ -38,6 +47,12 @@ class RecipeView:
     def scheduled(self) -> bool:
         """Whether the learning rate changes."""
         return not isinstance(self.schedule, Constant) or self.schedule.warmup > 0
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether the optimizer's rule has a momentum; Caffe's without one is plain SGD."""
+        o = self.optimizer
+        return isinstance(o, Sgd) or (isinstance(o, CaffeSgd) and o.momentum > 0)
 
     @property
     def monitor(self) -> str | None:

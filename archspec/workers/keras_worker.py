@@ -671,8 +671,12 @@ def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: st
 
     network, scheduler = _lockstep["network"], _lockstep["scheduler"]
     xs, ys = _last(images, _lockstep["dtype"]), np.load(labels)
-    batches = [(xs[i : i + size], ys[i : i + size], None) for i in range(0, len(xs), size)]
-    loss, accuracy = _lockstep["program"]("train").evaluate(network, network.predict_on_batch, batches)
+    batches = [((xs[i : i + size], ys[i : i + size]), len(ys[i : i + size])) for i in range(0, len(xs), size)]
+    train = _lockstep["program"]("train")
+    evaluator = network if xs.ndim < 5 else train.make_evaluator(network, crops=True)
+    _, test = _lockstep["program"]("engine.distributed").Devices(False).functions(network, evaluator)
+    means = train.evaluate(test, batches)
+    loss, accuracy = means["loss"], means["accuracy"]
     rate = float(_arrays([network.optimizer.learning_rate])[0])
     if scheduler is not None:
         scheduler.on_epoch_end(_lockstep["epoch"], {"val_loss": loss, "val_accuracy": accuracy})

@@ -608,7 +608,10 @@ def lockstep_begin(folder: str, name: str, weights: str, dtype: str) -> dict[str
     train, recipe = program("train"), program("recipe")
     optimizer = recipe.make_optimizer(network)
     scheduler = recipe.make_scheduler(optimizer)
-    _lockstep.update(train=train, network=network, optimizer=optimizer, scheduler=scheduler, dtype=dtype)
+    processes = program("engine.distributed").Processes(protocol.DEVICE)
+    _lockstep.update(
+        train=train, network=network, optimizer=optimizer, scheduler=scheduler, dtype=dtype, processes=processes
+    )
     return {}
 
 
@@ -635,12 +638,12 @@ def lockstep_steps(images: str, labels: str, size: int, masks: str = "") -> dict
 def lockstep_epoch(images: str, labels: str, size: int, monitor: str, output: str) -> dict[str, Any]:
     """End an epoch: validate, step the scheduler, write the weights to the .npz file `output`."""
     import numpy as np
-    import torch
 
     network, scheduler = _lockstep["network"], _lockstep["scheduler"]
     xs, ys = _floats(images, _lockstep["dtype"]), _labels(labels)
-    batches = [(xs[i : i + size], ys[i : i + size]) for i in range(0, len(xs), size)]
-    loss, accuracy = _lockstep["train"].evaluate(network, batches, torch.device(protocol.DEVICE))
+    batches = [(xs[i : i + size], ys[i : i + size], len(ys[i : i + size])) for i in range(0, len(xs), size)]
+    means = _lockstep["train"].evaluate(network, batches, _lockstep["processes"])
+    loss, accuracy = means["loss"], means["accuracy"]
     rate = float(_lockstep["optimizer"].param_groups[0]["lr"])
     if scheduler is not None:
         error = loss if monitor == "validation_loss" else 1 - accuracy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import resource
 import signal
 import sys
@@ -32,38 +33,50 @@ def _program(folder: str) -> protocol.Program:
 
 
 def run_program(
-    path: str, arguments: list[str], interrupt_at: int | None = None, file_limit: int | None = None
+    path: str,
+    arguments: list[str],
+    interrupt_at: int | None = None,
+    file_limit: int | None = None,
+    number: int = signal.SIGINT,
+    diverge_at: int | None = None,
+    output: bool = False,
+    paste: str = "",
 ) -> dict[str, Any]:
-    """Run a program; return the message that it exits with, or "".
+    """Run a program; return the message that it exits with, or "", or its standard output if `output`.
 
-    `interrupt_at`: raise SIGINT in this training step, counted from 1. `file_limit`: write no file beyond it, in bytes.
+    `interrupt_at`: raise the signal `number` in this training step, counted from 1. `file_limit`: write no file beyond
+    it, in bytes. `diverge_at`: the loss of this step is NaN. `paste`: Python that is added to train.py.
     """
     train = _program(str(Path(path).parent))("train")
+    exec(paste, train.__dict__)
     add, steps = train.Run.add, 0
 
     def interrupting_add(*step: Any) -> None:
         nonlocal steps
         steps += 1
         if steps == interrupt_at:
-            signal.raise_signal(signal.SIGINT)
-        add(*step)
+            signal.raise_signal(number)
+        run, logs = step
+        add(run, {**logs, "loss": math.nan} if steps == diverge_at else logs)
 
     train.Run.add = interrupting_add
-    handler, limits = signal.getsignal(signal.SIGINT), resource.getrlimit(resource.RLIMIT_FSIZE)
+    handlers = [(one, signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM)]
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     sys.argv = [path, *arguments]
-    message = ""
+    message, printed, errors = "", io.StringIO(), io.StringIO()
     try:
         if file_limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, limits[1]))
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
             train.main()
     except SystemExit as error:
-        message = str(error)
+        message = errors.getvalue().strip() if isinstance(error.code, int) else str(error)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGINT, handler)
+        for one, handler in handlers:
+            signal.signal(one, handler)
     assert interrupt_at in (None, steps)
-    return {"result": message}
+    return {"result": printed.getvalue() if output else message}
 
 
 def resized_crops(folder: str, image: str, count: int, output: str) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -126,6 +129,14 @@ def write_cifar(folder: Path) -> None:
         (folder / f"{name}.bin").write_bytes(row.tobytes() * 2)
 
 
+def training_examples(target: str) -> str:
+    """Return the Python of docs/training.md for a target, as it is pasted into train.py."""
+    text = (ROOT / "docs" / "training.md").read_text()
+    examples = re.findall(rf"^```python {target}\n(.*?)^```$", text, re.M | re.S)
+    assert [example.count("\n") < 15 for example in examples] == [True, True]
+    return "\n".join(examples)
+
+
 # --- programs in this process ----------------------------------------------------------------------------------------
 
 
@@ -148,13 +159,15 @@ def _forget_modules() -> None:
             del sys.modules[name]
 
 
-def run_program(path: Path, *arguments: object, interrupt_at: int | None = None) -> str:
+def run_program(
+    path: Path, *arguments: object, interrupt_at: int | None = None, number: signal.Signals = signal.SIGINT
+) -> str:
     """Run a PyTorch program in this process; return the message that it exits with, or "".
 
-    `interrupt_at`: raise SIGINT, as Ctrl-C does, in this training step, counted from 1.
+    `interrupt_at`: raise the signal `number`, by default Ctrl-C's, in this training step, counted from 1.
     """
-    steps = 0
-    argv, handler = sys.argv, signal.getsignal(signal.SIGINT)
+    steps, errors = 0, io.StringIO()
+    argv, handlers = sys.argv, [(one, signal.getsignal(one)) for one in (signal.SIGINT, signal.SIGTERM)]
     sys.argv = [str(path), *map(str, arguments)]
     try:
         with program_modules(path.parent) as load:
@@ -165,17 +178,19 @@ def run_program(path: Path, *arguments: object, interrupt_at: int | None = None)
                 nonlocal steps
                 steps += 1
                 if steps == interrupt_at:
-                    signal.raise_signal(signal.SIGINT)
+                    signal.raise_signal(number)
                 return original(*step_arguments, **options)
 
             train.train_step = train_step  # type: ignore[attr-defined]
-            train.main()
+            with contextlib.redirect_stderr(errors):
+                train.main()
     except SystemExit as error:
-        return str(error)
+        return errors.getvalue().strip() if isinstance(error.code, int) else str(error)
     finally:
         assert interrupt_at in (None, steps)
         sys.argv = argv
-        signal.signal(signal.SIGINT, handler)
+        for one, handler in handlers:
+            signal.signal(one, handler)
     return ""
 
 

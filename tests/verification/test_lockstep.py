@@ -74,8 +74,8 @@ def test_two_frameworks_train_alike(tmp_path: Path, shared_processes: None) -> N
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        pytest.param("momentum=0.9", "momentum=0.9001", marks=pytest.mark.slow),
-        ("LearningRateScheduler(learning_rate)", "LearningRateScheduler(lambda epoch: 0.0501)"),
+        pytest.param("MOMENTUM = 0.9", "MOMENTUM = 0.9001", marks=pytest.mark.slow),
+        ("LR = 0.05", "LR = 0.0501"),
     ],
     ids=["momentum", "learning rate"],
 )

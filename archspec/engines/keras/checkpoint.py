@@ -1,109 +1,118 @@
-"""A training run and its checkpoints."""
+"""The state of a training run, its checkpoints, and files of weights."""
 
 from __future__ import annotations
 
 import json
-import signal
-import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
+from .arguments import settings
 from .distributed import Devices
 from .errors import DataError
-from .files import save_arrays
-from .log import Log
+from .files import DAMAGED, atomic, first_line, save_arrays
+from .run import Course
 
 array = keras.ops.convert_to_numpy
 
 
-class Run:
-    """A training run: the state that a checkpoint holds, and its folder of files."""
+class Run(Course):
+    """A training run: the state that a checkpoint holds, and its folder of files.
+
+    It begins or resumes at once, unless the options ask for evaluation alone.
+    """
 
     def __init__(
-        self, model: keras.Model, devices: Devices, recipe: Any, options: Any
+        self, model: keras.Model, devices: Devices, recipe: Any, options: Any, data: Any
     ) -> None:
+        counts = [len(data.train[0]), len(data.validation[0]), data.num_classes]
+        super().__init__(options, recipe, settings(options, recipe, counts))
         self.model, self.devices = model, devices
-        self.recipe, self.options = recipe, options
+        self.rank, self.world_size = devices.rank, devices.world_size
+        self.device, self.last = devices.name, options.output / "last.npz"
         model.optimizer.build(model.trainable_variables)
-        self.scheduler = recipe.make_scheduler()
+        self.scheduler = recipe.make_scheduler(options.lr)
         if self.scheduler:
             self.scheduler.set_model(model)
             self.scheduler.on_train_begin()
-        self.epoch = self.step = 0
-        self.sums = [0.0, 0.0, 0]  # of this epoch: loss, correct, images
-        self.history: list[dict[str, float]] = []
-        self.interrupted = False
-        self.last = options.output / "last.npz"
-        if options.resume:
+        self.sums: dict[str, float] = {}  # of this epoch: of the loss and each metric
+        self._pending: list[tuple[dict[str, Any], int]] = []  # steps not read yet
+        if not (options.evaluate or options.predict):
+            self._start()
+
+    def _start(self) -> None:
+        """Reserve the output folder, resume from its checkpoint, and open the log."""
+        if self.find_checkpoint():
             self.load()
-        options.output.mkdir(parents=True, exist_ok=True)
-        self.log = (
-            Log(options.output, self.history, recipe.NAME)
-            if devices.rank == 0
-            else None
-        )
+        if len(set(self.devices.gather(1000.0 * self.epoch + self.step))) > 1:
+            message = "the processes find different checkpoints: share one --output"
+            raise DataError(message)
+        self.skip_if_finished()
+        versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
+        self.open_log(self.model.count_params(), versions)
 
-    def finish_on_interrupt(self) -> None:
-        """Finish the batch on SIGINT, instead of raising KeyboardInterrupt."""
+    # --- batches ---
 
-        def interrupt(*arguments: Any) -> None:
-            self.interrupted = True
+    def batches(self, batches: Iterable[Any], images: int) -> Iterator[Any]:
+        """Yield the batches of the rest of an epoch of `images` images."""
+        size, limit = self.options.batch_size, self.options.limit_batches
+        count = -(-images // size)
+        if limit and limit < count:
+            count, images = limit, limit * size
+        self._images = images
+        return self.steps(batches, count, images)
 
-        signal.signal(signal.SIGINT, interrupt)
+    def add(self, logs: dict[str, Any]) -> None:
+        """Add a step: the mean loss and metrics of its batch.
+
+        The values stay on the device until `read`, which waits for it.
+        """
+        size = self.options.batch_size
+        self._pending.append((logs, min(size, self._images - self.step * size)))
+
+    def read(self) -> None:
+        """Read the losses and metrics of the steps since the last call."""
+        first = self.step - len(self._pending) + 1
+        for i, (logs, size) in enumerate(self._pending):
+            values = {name: float(array(value)) for name, value in logs.items()}
+            self.check_finite(values["loss"], first + i)
+            for name, value in values.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value * size
+            self.images += size
+        self.means = {name: total / self.images for name, total in self.sums.items()}
+        self._pending = []
+        self.stop = any(self.devices.gather(float(self.signal > 0)))
+
+    def validation_batches(
+        self, dataset: Any, images: int
+    ) -> Iterator[tuple[Any, int]]:
+        """Yield the batches of validation images, each with its number of images."""
+        size = self.options.batch_size
+        for i, batch in enumerate(islice(dataset, self.options.limit_batches)):
+            yield batch, min(size, images - i * size)
 
     def start_epoch(self) -> None:
         """Set the learning rate of the epoch."""
         if self.scheduler:
             self.scheduler.on_epoch_begin(self.epoch)
 
-    def add(self, logs: dict[str, float], count: int) -> None:
-        """Add a batch of `count` images to the epoch."""
-        batch = (logs["loss"] * count, logs["accuracy"] * count, count)
-        self.sums = [a + float(b) for a, b in zip(self.sums, batch, strict=True)]
-        self.step += 1
-
-    def progress_bar(self, images: int) -> Any:
-        """Return a progress bar of the epoch, hidden if there is no terminal."""
-        hidden = self.devices.rank > 0 or not sys.stderr.isatty()
-        title = f"epoch {self.epoch + 1}/{self.options.epochs}"
-        bar = tqdm(total=images, desc=title, unit="image", disable=hidden)
-        bar.update(self.sums[2])
-        return bar
-
-    def means(self) -> tuple[float, float]:
-        """Return the mean loss and the accuracy of this epoch so far."""
-        return self.sums[0] / self.sums[2], self.sums[1] / self.sums[2]
-
-    def end_epoch(self, speed: float, loss: float, accuracy: float) -> bool:
-        """Log an epoch and write a checkpoint; return whether to stop.
-
-        `speed` is in images a second; `loss` and `accuracy` are those of validation.
-        """
-        record = {
-            "epoch": self.epoch + 1,
-            "loss": self.means()[0],
-            "accuracy": self.means()[1],
-            "validation_loss": loss,
-            "validation_accuracy": accuracy,
-            "learning_rate": float(array(self.model.optimizer.learning_rate)),
-            "images_per_second": speed,
-        }
-        is_best = accuracy > max(
-            (record["validation_accuracy"] for record in self.history), default=-1.0
-        )
-        self.history.append(record)
-        if self.log:
-            self.log.add(record)
+    def end_epoch(self, validation: dict[str, float]) -> None:
+        """Log an epoch, call the scheduler, and write a checkpoint."""
+        epoch, rate = self.epoch, float(array(self.model.optimizer.learning_rate))
+        is_best = self.record_epoch(validation, rate)
         if self.scheduler:
-            logs = {"val_loss": loss, "val_accuracy": accuracy}
-            self.scheduler.on_epoch_end(self.epoch, logs)
-        self.epoch, self.step, self.sums = self.epoch + 1, 0, [0.0, 0.0, 0]
+            logs = {f"val_{name}": value for name, value in validation.items()}
+            self.scheduler.on_epoch_end(epoch, logs)
+        self.sums = {}
         self.save(best=is_best)
-        return self.interrupted and self.epoch < self.options.epochs
+        self.stop = any(self.devices.gather(float(self.signal > 0)))
+
+    # --- checkpoints ---
 
     def variables(self) -> list[keras.Variable]:
         """Return the weights, the states of random draws, and the optimizer's."""
@@ -112,13 +121,16 @@ class Run:
         return [*own, *self.model.optimizer.variables]
 
     def save(self, best: bool = False) -> None:
-        """Write a checkpoint to last.npz and, if it is the best, weights to best.npz.
+        """Write last.npz and, if the weights are the best so far, best.safetensors.
 
         All processes read their variables, as JAX requires; only the first one writes.
         """
         values = {
+            "settings": self.settings,
+            "weights": [weight.path for weight in self.model.weights],
             "epoch": self.epoch,
             "step": self.step,
+            "images": self.images,
             "sums": self.sums,
             "history": self.history,
             "scheduler": {
@@ -127,34 +139,78 @@ class Run:
                 if hasattr(self.scheduler, name)
             },
         }
-        weights = [array(weight) for weight in self.model.weights] if best else []
+        weights = self.recipe.torch_weights(self.model) if best else {}
         arrays = [array(variable) for variable in self.variables()]
-        if self.devices.rank == 0:
-            if best:  # model.set_weights(np.load("best.npz").values())
-                save_arrays(self.last.with_name("best.npz"), *weights)
+        if self.rank == 0:
+            if best:
+                save_weights(weights, self.last.with_name("best.safetensors"))
             save_arrays(self.last, *arrays, run=json.dumps(values))
 
     def load(self) -> None:
-        """Resume from the checkpoint."""
-        with np.load(self.last) as found:
-            for i, variable in enumerate(self.variables()):
-                variable.assign(found[f"arr_{i}"])
-            values = json.loads(str(found["run"]))
-        self.epoch, self.step = values["epoch"], values["step"]
-        self.sums, self.history = values["sums"], values["history"]
-        for name, value in values["scheduler"].items():
-            setattr(self.scheduler, name, value)
+        """Resume from the checkpoint; raise DataError if it is not of this run."""
+        variables = self.variables()
+        try:
+            with np.load(self.last, allow_pickle=False) as found:
+                values = json.loads(str(found["run"]))
+                arrays = [found[f"arr_{i}"] for i in range(len(variables))]
+        except DAMAGED:
+            message = f"{self.last} is not a checkpoint of this program"
+            raise DataError(message) from None
+        self.check_settings(values.get("settings"))
+        try:
+            if values["weights"] != [weight.path for weight in self.model.weights]:
+                raise ValueError("the layers have other names, or another order")
+            for variable, value in zip(variables, arrays, strict=True):
+                variable.assign(value)
+            self.epoch, self.step = values["epoch"], values["step"]
+            self.images, self.sums = values["images"], values["sums"]
+            self.history = values["history"]
+            for name, value in values["scheduler"].items():
+                setattr(self.scheduler, name, value)
+        except (KeyError, TypeError, ValueError) as error:
+            message = f"{self.last} does not fit the model: {first_line(error)}"
+            raise DataError(message) from None
 
 
-def load_weights(model: keras.Model, recipe: Any, path: Path) -> None:
+def save_weights(weights: dict[str, Any], path: Path) -> None:
+    """Write arrays to a safetensors file, atomically."""
+    from safetensors.numpy import save
+
+    with atomic(path) as temporary:
+        arrays = {name: np.ascontiguousarray(w) for name, w in weights.items()}
+        temporary.write_bytes(save(arrays))
+
+
+def load_weights(
+    model: keras.Model, recipe: Any, path: Path, new_head: bool = False
+) -> None:
     """Load a safetensors file with PyTorch's names and layouts.
 
-    Raises DataError if it does not fit.
+    With `new_head` the last layer keeps its weights. Raises DataError if the others do
+    not fit.
     """
     from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
+    if path.suffix != ".safetensors":
+        raise DataError(f"{path}: weights are read from safetensors files")
+    own = recipe.torch_weights(model)
+    head = list(own)[-1].rpartition(".")[0] + "."
     try:
-        recipe.load_torch_weights(model, str(path))
+        weights = load_file(path)
+        if new_head:
+            weights |= {name: w for name, w in own.items() if name.startswith(head)}
+        if missing := sorted(own.keys() - weights.keys()):
+            raise ValueError(f"the file has no {', '.join(missing[:3])}")
+        for name, value in own.items():
+            if value.shape != weights[name].shape:
+                shapes = (
+                    f"{weights[name].shape} in the file, {value.shape} in the model"
+                )
+                raise ValueError(f"size mismatch for {name}: {shapes}")
+        with tempfile.TemporaryDirectory() as folder:
+            save_weights(weights, Path(folder) / "weights.safetensors")
+            recipe.load_torch_weights(model, f"{folder}/weights.safetensors")
     except (KeyError, ValueError, SafetensorError) as error:
         message = f"{path}: weights do not match the model: {error}"
         raise DataError(message) from None

@@ -1,11 +1,14 @@
 """The devices and processes that train together."""
 
 import os
-import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import keras
+import numpy as np
+
+Step = Callable[..., dict[str, Any]]  # of a batch: its mean loss and metrics
 
 
 class Devices:
@@ -18,10 +21,9 @@ class Devices:
 
     def __init__(self, distribute: bool, device: str | None = None) -> None:
         self.strategy: Any = None
+        self._gather: Any = None
         self.rank, self.world_size, self.count = 0, 1, 1
-        self.device = (device or "").replace("cuda", "gpu")
-        if distribute and device:
-            sys.exit("--distribute uses all devices: leave out --device")
+        self.device = device or ""
         if distribute and keras.backend.backend() == "jax":
             import jax
 
@@ -31,7 +33,7 @@ class Devices:
             keras.distribution.set_distribution(parallel)
             self.rank, self.world_size = jax.process_index(), jax.process_count()
             self.count = jax.device_count()
-        elif distribute and keras.backend.backend() == "tensorflow":
+        elif distribute:
             import tensorflow as tf
 
             if "TF_CONFIG" in os.environ:
@@ -42,8 +44,17 @@ class Devices:
             else:
                 self.strategy = tf.distribute.MirroredStrategy()
             self.count = self.strategy.num_replicas_in_sync
-        elif distribute:
-            sys.exit("--distribute needs the backend TensorFlow or JAX")
+
+    @property
+    def name(self) -> str:
+        """The devices in words."""
+        kind = self.device or ("gpu" if gpu_count() else "cpu")
+        return f"{self.count} x {kind}" if self.count > 1 else kind
+
+    @property
+    def ranks(self) -> tuple[int, int, int]:
+        """The number of this process, of all processes, and of all devices."""
+        return self.rank, self.world_size, self.count
 
     @property
     def replicas(self) -> int:
@@ -58,36 +69,96 @@ class Devices:
         """Return the context in which the model is made."""
         return self.strategy.scope() if self.strategy else nullcontext()
 
-    def functions(self, model: keras.Model) -> tuple[Any, Any]:
-        """Return a function that takes a step and one that predicts."""
-        if self.strategy is None:
+    def functions(
+        self, model: keras.Model, evaluator: keras.Model | None = None
+    ) -> tuple[Step, Step]:
+        """Return a function that takes a step and one that evaluates a batch.
 
-            def step(*batch: Any) -> dict[str, float]:
+        The evaluator is by default the model. Results stay on the device where the
+        backend lets them.
+        """
+        evaluator = evaluator or model
+        if self.strategy:
+            return self._distributed(model, "train_step"), self._distributed(
+                evaluator, "test_step"
+            )
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+
+        def train(*batch: Any) -> dict[str, Any]:
+            if on_tensorflow and model.train_function:  # made by the first step
                 model.reset_metrics()
-                if keras.backend.backend() != "tensorflow":
-                    batch = tuple(values.numpy() for values in batch)
-                logs: dict[str, float] = model.train_on_batch(*batch, return_dict=True)
-                return logs
+                return _loss_first(model.train_function(iter([batch])))
+            return _loss_first(model.train_on_batch(*_arrays(batch), return_dict=True))
 
-            return step, model.predict_on_batch
+        def test(*batch: Any) -> dict[str, Any]:
+            logs = evaluator.test_on_batch(*_arrays(batch), return_dict=True)
+            return _loss_first(logs)
+
+        return train, test
+
+    def _distributed(self, model: keras.Model, name: str) -> Step:
+        """Return a function that runs a step of a model on all devices."""
         import tensorflow as tf
 
-        replicas = tf.function(
-            lambda batch: self.strategy.run(model.train_step, args=(batch,))
-        )
+        method = getattr(model, name)
+        replicas = tf.function(lambda batch: self.strategy.run(method, args=(batch,)))
 
-        def distributed_step(*batch: Any) -> dict[str, float]:
+        def step(*batch: Any) -> dict[str, Any]:
             model.reset_metrics()
             replicas(batch)
-            logs: dict[str, float] = model.get_metrics_result()
-            return logs
+            return _loss_first(model.get_metrics_result())
 
-        return distributed_step, tf.function(
-            lambda images: model(images, training=False)
-        )
+        return step
 
     def share(self, dataset: Any) -> Any:
         """Return the batches of this process's devices."""
         if self.strategy is None:
             return dataset
         return self.strategy.distribute_datasets_from_function(lambda context: dataset)
+
+    def gather(self, value: float) -> list[float]:
+        """Return the values of all processes."""
+        if self.world_size == 1:
+            return [value]
+        if self.strategy is None:
+            from jax.experimental import multihost_utils
+
+            found = multihost_utils.process_allgather(np.array([value], np.float32))
+            return [float(one) for one in np.ravel(found)]
+        import tensorflow as tf
+
+        def replica(values: Any) -> Any:
+            context = tf.distribute.get_replica_context()
+            return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+
+        if self._gather is None:  # traced once
+            run = self.strategy.run
+            self._gather = tf.function(lambda values: run(replica, args=(values,)))
+        own = np.zeros(self.world_size, np.float32)
+        own[self.rank] = value * self.world_size
+        found = self._gather(tf.constant(own))
+        values = self.strategy.experimental_local_results(found)[0].numpy()
+        return [float(one) for one in values]
+
+
+def _loss_first(logs: dict[str, Any]) -> dict[str, Any]:
+    return {"loss": logs["loss"], **logs}
+
+
+def _arrays(batch: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return tensors of tf.data as the backend reads them."""
+    if keras.backend.backend() == "tensorflow":
+        return batch
+    return tuple(np.asarray(values) for values in batch)
+
+
+def gpu_count() -> int:
+    """Return the number of GPUs that the backend finds."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        return len(keras.distribution.list_devices("gpu"))
+    except RuntimeError:  # JAX's, where there is none
+        return 0

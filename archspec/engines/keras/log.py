@@ -25,14 +25,14 @@ class Log:
 
     def add(self, record: dict[str, float]) -> None:
         """Log an epoch, whose record is the last of the history."""
-        print(*(f"{key} {value:.4g}" for key, value in record.items()), flush=True)
+        print(*(f"{key} {value:,.4g}" for key, value in record.items()), flush=True)
         with self.events.as_default(step=int(record["epoch"])):
             for key, value in record.items():
                 self.summary.scalar(key, value)
         self.events.flush()
-        lines = "".join(f"{json.dumps(one)}\n" for one in self.history)
+        records = (json.dumps(one, allow_nan=False) for one in self.history)
         with atomic(self.folder / "log.jsonl") as temporary:
-            temporary.write_text(lines)
+            temporary.write_text("".join(f"{record}\n" for record in records))
 
     def close(self) -> None:
         """Draw the curves."""
@@ -42,6 +42,8 @@ class Log:
         from matplotlib import pyplot
 
         self.events.close()
+        if not self.history:
+            return
         figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
         epochs = [record["epoch"] for record in self.history]
         for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
@@ -51,5 +53,6 @@ class Log:
             axis.set(xlabel="epoch", ylabel=metric)
             axis.legend()
         figure.suptitle(self.title)
-        figure.savefig(self.folder / "curves.png")
+        with atomic(self.folder / "curves.png") as temporary:
+            figure.savefig(temporary, format="png")
         pyplot.close(figure)

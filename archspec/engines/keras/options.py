@@ -1,11 +1,13 @@
 """The command line of train.py."""
 
 import argparse
-import sys
-from pathlib import Path
+import os
 from typing import Any
 
 import keras
+
+from .arguments import check_options, make_parser
+from .distributed import gpu_count
 
 POLICIES = {
     "fp32": "float32",
@@ -17,29 +19,53 @@ POLICIES = {
 
 def parse_options(recipe: Any) -> argparse.Namespace:
     """Return the options of the command line; the defaults are the recipe's."""
-    parser = argparse.ArgumentParser(
-        description=f"Train {recipe.NAME}.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data", type=Path, help="folder of the data set [default: a trial on digits]")
-    add("--epochs", type=int, default=recipe.EPOCHS, help="number of epochs")
-    add("--batch-size", type=int, default=recipe.BATCH_SIZE, help="of all devices")
-    add("--device", help="cpu, gpu or gpu:N [default: the backend's]")
-    add("--seed", type=int, default=0, help="random seed")
-    output = Path("runs") / recipe.NAME
-    add("--output", type=Path, default=output, help="folder of checkpoints and logs")
-    add("--resume", action="store_true", help="resume from OUTPUT/last.npz")
-    add("--precision", choices=POLICIES, default="fp32", help="dtype policy")
-    add("--workers", type=int, default=0, help="threads that load images")
-    add("--weights", type=Path, help="safetensors file of initial weights")
-    add("--compile", action="store_true", help="compile with XLA")
-    add("--distribute", action="store_true", help="train on all devices and processes")
+    parser = make_parser(recipe, "last.npz", POLICIES)
+    help = "cpu, cuda or cuda:N [default: the backend's]"
+    parser.add_argument("--device", type=device, help=help)
+    help = "train on all devices and processes"
+    parser.add_argument("--distribute", action="store_true", help=help)
     options = parser.parse_args()
-    last = options.output / "last.npz"
-    if last.exists() and not options.resume:
-        sys.exit(f"{last} exists: resume with --resume, or choose another --output")
+    check_options(parser, options)
+    if options.distribute and options.device:
+        parser.error("--distribute uses all devices: leave out --device")
+    if options.distribute and options.predict:
+        parser.error("--predict runs in one process: leave out --distribute")
+    if options.distribute and keras.backend.backend() not in ("tensorflow", "jax"):
+        parser.error("--distribute needs the backend TensorFlow or JAX")
+    if options.deterministic:
+        use_deterministic_algorithms()
     return options
+
+
+def device(text: str) -> str:
+    """Return the name of a device, which there is, as Keras has it."""
+    kind, _, number = text.replace("cuda", "gpu").partition(":")
+    if kind not in ("cpu", "gpu") or (number and not number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not cpu, cuda or cuda:N")
+    if kind == "cpu":
+        return "cpu"
+    count = gpu_count()
+    if int(number or "0") >= count:
+        backend = keras.backend.backend()
+        raise argparse.ArgumentTypeError(f"{text}: {backend} finds {count} GPUs")
+    return f"gpu:{number or 0}"
+
+
+def use_deterministic_algorithms() -> None:
+    """Have the backend use deterministic algorithms."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif backend == "jax":  # before its first computation
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    else:
+        import torch
+
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
 
 
 def set_precision(precision: str) -> None:

@@ -128,7 +128,7 @@ def make_loaders(
     prepare, augment, evaluate = recipe.make_transforms(statistics)
     ranks = processes.rank, processes.world_size
     train = Batches(len(data.train), options.batch_size, options.seed, *ranks)
-    validation = Batches(len(data.validation), options.batch_size)
+    validation = Batches(len(data.validation), options.batch_size, None, *ranks)
     training_loader, validation_loader = (
         DataLoader(
             Images(images, prepare, transform, options.seed),

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from .files import atomic
+
 
 class Log:
     """The log of a run in `folder`: log.jsonl, events/ and curves.png.
@@ -26,13 +28,13 @@ class Log:
 
     def add(self, record: dict[str, float]) -> None:
         """Log an epoch, whose record is the last of the history."""
-        print(*(f"{key} {value:.4g}" for key, value in record.items()), flush=True)
+        print(*(f"{key} {value:,.4g}" for key, value in record.items()), flush=True)
         for key, value in record.items():
             self.events.add_scalar(key, value, int(record["epoch"]))
         self.events.flush()
-        lines = "".join(f"{json.dumps(one)}\n" for one in self.history)
-        (self.folder / ".log.jsonl").write_text(lines)
-        (self.folder / ".log.jsonl").replace(self.folder / "log.jsonl")
+        records = (json.dumps(one, allow_nan=False) for one in self.history)
+        with atomic(self.folder / "log.jsonl") as temporary:
+            temporary.write_text("".join(f"{record}\n" for record in records))
 
     def close(self) -> None:
         """Draw the curves."""
@@ -42,6 +44,8 @@ class Log:
         from matplotlib import pyplot
 
         self.events.close()
+        if not self.history:
+            return
         figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
         epochs = [record["epoch"] for record in self.history]
         for axis, metric in zip(axes, ("loss", "accuracy"), strict=True):
@@ -51,5 +55,6 @@ class Log:
             axis.set(xlabel="epoch", ylabel=metric)
             axis.legend()
         figure.suptitle(self.title)
-        figure.savefig(self.folder / "curves.png")
+        with atomic(self.folder / "curves.png") as temporary:
+            figure.savefig(temporary, format="png")
         pyplot.close(figure)

@@ -2,11 +2,11 @@
 
 import argparse
 import os
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from .arguments import check_options, make_parser
 
 PRECISIONS = {
     "fp32": torch.float32,
@@ -18,29 +18,36 @@ PRECISIONS = {
 
 def parse_options(recipe: Any) -> argparse.Namespace:
     """Return the options of the command line; the defaults are the recipe's."""
-    parser = argparse.ArgumentParser(
-        description=f"Train {recipe.NAME}.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--data", type=Path, help="folder of the data set [default: a trial on digits]")
-    add("--epochs", type=int, default=recipe.EPOCHS, help="number of epochs")
-    add("--batch-size", type=int, default=recipe.BATCH_SIZE, help="of all devices")
-    cuda = torch.cuda.is_available()
-    add("--device", default="cuda" if cuda else "cpu", help="cpu, cuda or cuda:N")
-    add("--seed", type=int, default=0, help="random seed")
-    output = Path("runs") / recipe.NAME
-    add("--output", type=Path, default=output, help="folder of checkpoints and logs")
-    add("--resume", action="store_true", help="resume from OUTPUT/last.pt")
-    add("--precision", choices=PRECISIONS, default="fp32", help="of the forward pass")
-    add("--workers", type=int, default=0, help="processes that load images")
-    add("--weights", type=Path, help="safetensors file of initial weights")
-    add("--compile", action="store_true", help="compile with torch.compile")
-    add("--fsdp", action="store_true", help="shard the parameters, under torchrun")
+    parser = make_parser(recipe, "last.pt", PRECISIONS)
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    help = "cpu, cuda or cuda:N"
+    parser.add_argument("--device", type=device, default=default, help=help)
+    help = "shard the parameters, under torchrun"
+    parser.add_argument("--fsdp", action="store_true", help=help)
     options = parser.parse_args()
-    last = options.output / "last.pt"
+    check_options(parser, options)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if options.predict:
+            parser.error("--predict runs in one process")
+        if options.device.startswith("cuda:"):
+            parser.error("each process has its own GPU: write --device cuda")
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
-        options.resume = last.exists()  # torchrun has restarted all processes
-    elif last.exists() and not options.resume:
-        sys.exit(f"{last} exists: resume with --resume, or choose another --output")
+        options.resume = "auto"
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
     return options
+
+
+def device(text: str) -> str:
+    """Return the name of a device, which there is."""
+    kind, _, number = text.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not cpu, cuda or cuda:N")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or os.environ.get("LOCAL_RANK", "0")) >= count:
+            raise argparse.ArgumentTypeError(
+                f"{text}: PyTorch finds {count} GPUs, and each process needs one"
+            )
+    return "cpu" if kind == "cpu" else text
