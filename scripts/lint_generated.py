@@ -24,7 +24,7 @@ SMALL = list(spec_paths([ROOT / "specs" / "ops", ROOT / "tests" / "data" / "regr
 # The packages that generated files import, and their own modules.
 PROGRAM = set("PIL engine matplotlib model recipe safetensors sklearn tqdm".split())
 PACKAGES = {
-    "pytorch": {"torch", "torchvision"} | PROGRAM,
+    "pytorch": {"torch", "torchvision", "numpy"} | PROGRAM,  # which shuffles as the Keras program does
     "keras": {"keras", "numpy", "tensorflow", "jax"} | PROGRAM,  # tf.data reads images, jax.sharding distributes
     "numpy": {"numpy"},
 }

@@ -4,6 +4,7 @@ import gzip
 import math
 import os
 import stat
+import struct
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,18 @@ from .errors import DataError
 MAX_PIXELS = 2**26  # of an image: 8192 x 8192
 MAX_BYTES = 2**31  # of an array: a small gzip file can expand to gigabytes
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+DAMAGE = (  # what Pillow raises for damaged files
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 MNIST = [
     (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte")
     for part in ("train", "t10k")
@@ -171,9 +184,7 @@ def read_image(path: str) -> Any:
                 mode = f"(mode {image.mode})"
                 raise DataError(f"{path}: pixels of more than 8 bits {mode}")
             return np.array(image.convert("RGB"))
-    except DataError:
-        raise
-    except Exception as error:  # Pillow raises many kinds for a damaged file
+    except (*DAMAGE, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as an image: {error}") from None
 
 
