@@ -21,7 +21,6 @@ class Devices:
 
     def __init__(self, distribute: bool, device: str | None = None) -> None:
         self.strategy: Any = None
-        self._gather: Any = None
         self.rank, self.world_size, self.count = 0, 1, 1
         self.device = device or ""
         if distribute and keras.backend.backend() == "jax":
@@ -127,18 +126,11 @@ class Devices:
             return [float(one) for one in np.ravel(found)]
         import tensorflow as tf
 
-        def replica(values: Any) -> Any:
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
-
-        if self._gather is None:  # traced once
-            run = self.strategy.run
-            self._gather = tf.function(lambda values: run(replica, args=(values,)))
-        own = np.zeros(self.world_size, np.float32)
-        own[self.rank] = value * self.world_size
-        found = self._gather(tf.constant(own))
-        values = self.strategy.experimental_local_results(found)[0].numpy()
-        return [float(one) for one in values]
+        local = self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant([value], tf.float32)
+        )
+        values = self.strategy.gather(local, axis=0).numpy()
+        return [float(one) for one in values[:: self.replicas]]
 
 
 def _loss_first(logs: dict[str, Any]) -> dict[str, Any]:

@@ -122,8 +122,8 @@ def main() -> None:
     with processes, exit_on_error(options.output, processes.rank, processes.world_size):
         data = read_data(options.data)
         if options.predict:
-            images = Files(options.predict, torch.zeros(len(options.predict)))
-            data = data._replace(validation=images)
+            files = Files(options.predict, torch.zeros(len(options.predict)))
+            data = data._replace(validation=files)
         torch.manual_seed(options.seed)
         network: nn.Module = recipe.make_model(data.num_classes).to(processes.device)
         if weights := initial_weights(options):
