@@ -25,7 +25,8 @@ SMALL = list(spec_paths([ROOT / "specs" / "ops", ROOT / "tests" / "data" / "regr
 PROGRAM = set("PIL engine matplotlib model recipe safetensors sklearn tqdm".split())
 PACKAGES = {
     "pytorch": {"torch", "torchvision", "numpy"} | PROGRAM,  # which shuffles as the Keras program does
-    "keras": {"keras", "numpy", "tensorflow", "jax"} | PROGRAM,  # tf.data reads images, jax.sharding distributes
+    # tf.data reads images, jax.sharding distributes, and the torch backend is asked for its GPUs
+    "keras": {"keras", "numpy", "tensorflow", "jax", "torch"} | PROGRAM,
     "numpy": {"numpy"},
 }
 # Some of these have no types, and reading the types of the others takes minutes.
