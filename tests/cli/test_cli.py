@@ -359,7 +359,7 @@ def test_the_program_of_train_has_its_own_exit_status(tmp_path: Path) -> None:
     arguments = ["--out", tmp_path, "--", "--data", tmp_path / "nowhere", "--output", tmp_path / "run"]
     run = archspec_process("train", ALEXNET, *arguments)
 
-    assert run.returncode == 1
+    assert run.returncode == 2
     assert str(tmp_path / "nowhere") in run.stderr.strip().splitlines()[-1]
     assert "Traceback" not in run.stderr
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -338,13 +339,25 @@ def test_a_request_that_takes_too_long_is_ended() -> None:
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def killed_at_the_end(process: Any) -> Iterator[None]:
+    """End a process if it still runs, so that a test that fails does not wait for it."""
+    try:
+        yield
+    finally:
+        process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_it_is_ended(number: int, tmp_path: Path) -> None:
     """It prints the address first, and leaves no process behind."""
     (tmp_path / "net.yaml").write_text(GOOD)
     command = [sys.executable, "-m", "archspec", "serve", str(tmp_path / "net.yaml")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as run:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    # a shell has its background jobs ignore SIGINT
+    heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    with subprocess.Popen(command, preexec_fn=heeds, **pipes) as run, killed_at_the_end(run):
         assert run.stdout
         url = urlsplit(run.stdout.readline().strip())
         connection = http.client.HTTPConnection(url.netloc, timeout=60)

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 import pytest
 from helpers import FRAMEWORKS, ROOT, network
@@ -357,16 +356,3 @@ def test_a_name_of_equal_letters_is_no_pair(target: str) -> None:
         used = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
 
         assert {"k", "kk"} & used == {name}
-
-
-def test_numpy_refuses_integers() -> None:
-    """In the dtype of uint8 images, weights would be rounded to 0, and so all scores."""
-    np = pytest.importorskip("numpy")
-    graph = network("{name: fc, op: linear, out_features: 2}", "{features: 3}")
-    names: dict[str, Any] = {}
-    exec(files(graph, TARGETS["numpy"], headers=False)["numpy/model.py"], names)
-    weights = {"fc.weight": np.full((2, 3), 0.5), "fc.bias": np.zeros(2)}
-
-    assert names["Net"](np.ones((1, 3)), weights)["fc"].tolist() == [[1.5, 1.5]]
-    with pytest.raises(TypeError, match="x is of uint8, in which weights would be rounded"):
-        names["Net"](np.ones((1, 3), np.uint8), weights)
