@@ -772,6 +772,10 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
         return _arrays([model(batch.astype(model.inputs[0].dtype), training=False)])[0]
 
     outputs = predict(network)
+
+    def from_plain(found: Any) -> float:
+        return float(protocol.apart(outputs, found))
+
     maps = outputs.ndim == 4
     mix = protocol.combination(np.moveaxis(outputs, -1, 1).shape if maps else outputs.shape)
     mix = np.moveaxis(mix, 1, -1) if maps else mix
@@ -795,7 +799,7 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
         for ours, theirs in zip(network.layers, loaded.layers, strict=True):
             if json.dumps(ours.get_config(), default=str) != json.dumps(theirs.get_config(), default=str):
                 raise ValueError(f"{ours.name} has another configuration when it is loaded")
-        return _apart(outputs, predict(loaded))
+        return from_plain(predict(loaded))
 
     doings = {
         "second derivatives": second,
@@ -808,20 +812,11 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
 
             single = _network(program, name, weights, "float32")
             call = tf.function(lambda x: single(x, training=False), jit_compile=True)
-            return _apart(outputs, call(batch.astype("float32")).numpy())
+            return from_plain(call(batch.astype("float32")).numpy())
 
         doings["jit_compile"] = compiled
     found: dict[str, Any] = protocol.each(doings)
     return found
-
-
-def _apart(a: Any, b: Any) -> float:
-    """Return the largest difference of `b` from `a`, relative to the largest of `a`; infinity for NaN."""
-    import numpy as np
-
-    if a.shape != b.shape or not np.isfinite(b).all():
-        return float("inf")
-    return float(abs(a - b).max()) / (float(abs(a).max()) or 1.0)
 
 
 def read_weights(folder: str, name: str, path: str, output: str) -> dict[str, Any]:

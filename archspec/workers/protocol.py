@@ -4,6 +4,7 @@ import gc
 import importlib
 import importlib.util
 import json
+import math
 import os
 import sys
 import traceback
@@ -105,6 +106,15 @@ def combination(shape: Any) -> Any:
     import numpy as np
 
     return np.random.default_rng(0).standard_normal(tuple(shape))
+
+
+def apart(a: Any, b: Any, least: float = 0.0) -> float:
+    """Return the largest difference of two tensors relative to the largest of `a`, `least` at the least.
+
+    Infinity for tensors of other shapes, and for values that are not finite.
+    """
+    difference = float(abs(a - b).max()) if a.shape == b.shape else math.inf
+    return difference / (max(float(abs(a).max()), least) or 1.0) if math.isfinite(difference) else math.inf
 
 
 def each(doings: dict[str, Callable[[], float]]) -> dict[str, Any]:

@@ -260,23 +260,25 @@ def prove(request: dict[str, Any]) -> dict[str, Any]:
             y.square().sum().backward()
             outputs.append(y.detach())
             inputs.append(x.grad)
-        found[f"outputs, {mode}"] = _apart(outputs[0], outputs[1])
+        found[f"outputs, {mode}"] = protocol.apart(outputs[0], outputs[1])
         scale = max((float(p.grad.abs().max()) for p in original.parameters() if p.grad is not None), default=0.0)
         gradients = {name: p.grad for name, p in original.named_parameters()}
-        apart = [_apart(inputs[0], inputs[1])]
+        apart = [protocol.apart(inputs[0], inputs[1])]
         for name, parameter in generated.named_parameters():
             there, here = gradients[origins[name][0]], parameter.grad
             if there is None and here is None:
                 continue  # neither reads it
             there = torch.zeros_like(here) if there is None else _canonical(there, origins[name])
             here = torch.zeros_like(there) if here is None else here
-            apart.append(_apart(there, here, 1e-3 * scale))
+            apart.append(protocol.apart(there, here, 1e-3 * scale))
         found[f"gradients, {mode}"] = max(apart)
         if rates[0] != rates[1]:
             return {"differences": found, "macs": [0, 0], "rates": rates, "versions": {"torch": torch.__version__}}
     after = original.state_dict()
     buffers = {name for name, _ in generated.named_buffers() if name in origins}
-    moved = [_apart(after[origins[name][0]], value) for name, value in generated.named_buffers() if name in buffers]
+    moved = [
+        protocol.apart(after[origins[name][0]], value) for name, value in generated.named_buffers() if name in buffers
+    ]
     if moved:
         found["running statistics"] = max(moved)
     with torch.device("meta"):
@@ -425,14 +427,6 @@ def still(model: Any) -> Iterator[list[float]]:
     finally:
         for (module, name, _), function in zip(replaced, originals, strict=True):
             setattr(module, name, function)
-
-
-def _apart(a: Any, b: Any, least: float = 0.0) -> float:
-    """Return the largest difference relative to the largest of `a`, `least` at the least; infinity for NaN."""
-    if a.shape != b.shape or not bool(a.isfinite().all() and b.isfinite().all()):
-        return float("inf")
-    scale = max(float(a.abs().max()), least) or 1.0
-    return float((a - b).abs().max()) / scale
 
 
 if __name__ == "__main__":

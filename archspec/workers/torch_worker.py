@@ -431,14 +431,6 @@ def dropout(
     return {}
 
 
-def _apart(a: Any, b: Any, least: float = 0.0) -> float:
-    """Return the largest difference, relative to the largest of `a`, `least` at the least; infinity for NaN."""
-    b = b.detach()
-    if a.shape != b.shape or not bool(b.isfinite().all()):
-        return float("inf")
-    return float((a - b).abs().max()) / (max(float(a.abs().max()), least) or 1.0)
-
-
 def transforms(folder: str, name: str, weights: str, inputs: str, direction: list[str], output: str) -> dict[str, Any]:
     """Hold what PyTorch does with a model to the plain call: distances, and exceptions, by what it does.
 
@@ -478,6 +470,9 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
             torch.autograd.grad((network(x) * mix).sum(), sources, create_graph=create_graph, materialize_grads=True)
         )
 
+    def from_plain(found: Any) -> float:
+        return float(protocol.apart(outputs, found.detach()))
+
     plain = gradients()[1]
     directions = [*along.values(), there]
 
@@ -495,8 +490,8 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
         each = func.vmap(func.grad(lambda values, x, m: combined(values, x[None], m[None])), (None, 0, 0))
         found = each(parameters, batch, mix)
         least = 1e-6 * max(float(a.abs().max()) for a in plain)
-        pairs = zip(plain, (found[key].sum(0) for key in parameters), strict=False)
-        return max((_apart(a, b, least) for a, b in pairs), default=0.0)
+        pairs = zip(plain, (found[key].sum(0).detach() for key in parameters), strict=False)
+        return max((protocol.apart(a, b, least) for a, b in pairs), default=0.0)
 
     def forward_mode() -> float:
         slope = func.jvp(combined, (parameters, batch), (along, there))[1]
@@ -508,7 +503,7 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
         reset: Any = torch.compiler.reset
         reset()
         compile_model: Any = torch.compile
-        return _apart(outputs, compile_model(network, backend="aot_eager", fullgraph=True)(batch))
+        return from_plain(compile_model(network, backend="aot_eager", fullgraph=True)(batch))
 
     def saved() -> float:
         file = io.BytesIO()
@@ -516,7 +511,7 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
         file.seek(0)
         other = getattr(program("model"), name)().to(batch).eval()
         other.load_state_dict(torch.load(file, weights_only=True))
-        return _apart(outputs, other(batch))
+        return from_plain(other(batch))
 
     def strided() -> float:
         wide = batch.new_zeros((*batch.shape[:-1], 2 * batch.shape[-1]))
@@ -524,16 +519,16 @@ def transforms(folder: str, name: str, weights: str, inputs: str, direction: lis
         layouts = [wide[..., ::2]]
         if batch.ndim == 4:
             layouts.append(batch.contiguous(memory_format=torch.channels_last))
-        return max(_apart(outputs, network(layout)) for layout in layouts)
+        return max(from_plain(network(layout)) for layout in layouts)
 
     doings = {
         "second derivatives": second,
         "vmap of grad": per_sample,
         "jvp": forward_mode,
         "torch.compile": compiled,
-        "torch.export": lambda: _apart(outputs, torch.export.export(network, (batch,)).module()(batch)),
+        "torch.export": lambda: from_plain(torch.export.export(network, (batch,)).module()(batch)),
         "save and load": saved,
-        "deepcopy": lambda: _apart(outputs, copy.deepcopy(network)(batch)),
+        "deepcopy": lambda: from_plain(copy.deepcopy(network)(batch)),
         "other strides": strided,
     }
     # PyTorch's fused kernels of attention have neither second derivatives nor forward mode.

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import pickle
-import random
 import re
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 from helpers.programs import (
     ONE_THREAD,
+    flipped_bits,
     free_ports,
     identical,
     largest_difference,
@@ -248,10 +248,8 @@ def test_a_flipped_bit_is_noticed(run: tuple[Path, Path], tmp_path: Path) -> Non
     """A bit anywhere in last.pt is an error, or makes no difference."""
     good = (run[1] / "last.pt").read_bytes()
     state, last = torch_checkpoint(run[1]), tmp_path / "last.pt"
-    draws, noticed = random.Random(0), 0
-    for _ in range(300):
-        content = bytearray(good)
-        content[draws.randrange(len(content))] ^= 1 << draws.randrange(8)
+    noticed = 0
+    for content in flipped_bits(good):
         last.write_bytes(content)
         try:
             files.check_archive(last)

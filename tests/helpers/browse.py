@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Page, sync_playwright
+from chromium import opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 
 def names(page: Page) -> list[str]:
@@ -19,15 +23,7 @@ def background(page: Page, scheme: str) -> str:
 
 
 def main(browser: str, address: str) -> None:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 390, "height": 844})
-        errors: list[str] = []
-        requests: list[str] = []
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(address)
+    with opened(browser, address, 390, 844) as (page, errors, requests):
         found: dict[str, object] = {"first": names(page)}
         page.locator("th", has_text="parameters").first.click()
         found["mouse"] = names(page)
@@ -36,7 +32,6 @@ def main(browser: str, address: str) -> None:
         found["keyboard"] = names(page)
         found["width"] = page.evaluate("document.documentElement.scrollWidth")
         found["light"], found["dark"] = background(page, "light"), background(page, "dark")
-        chromium.close()
     print(json.dumps({**found, "errors": errors, "requests": requests}))
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Page, sync_playwright
+from chromium import opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 
 class Live:
@@ -104,18 +108,9 @@ def scenario(live: Live, path: Path) -> dict[str, object]:
 
 
 def main(browser: str, address: str, spec: str) -> None:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1400, "height": 900})
-        errors: list[str] = []
-        requests: list[str] = []
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
+    with opened(browser, address, 1400, 900) as (page, errors, requests):
         page.on("dialog", lambda dialog: errors.append(dialog.message))
-        page.goto(address)
         found = scenario(Live(page), Path(spec))
-        chromium.close()
     print(json.dumps({**found, "errors": errors, "requests": sorted(set(requests))}))
 
 

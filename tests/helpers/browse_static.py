@@ -5,22 +5,13 @@ from __future__ import annotations
 import json
 import sys
 
-from playwright.sync_api import sync_playwright
+from chromium import opened
 
 FIRST = "#layers tbody tr:first-child"
 
 
 def main(browser: str, address: str) -> None:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(120_000)
-        errors: list[str] = []
-        requests: list[str] = []
-        page.on("console", lambda message: errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(address)
+    with opened(browser, address, 1400, 900, timeout=120_000) as (page, errors, requests):
         page.wait_for_selector(FIRST)
         page.click("[data-panel=torch]")
         page.wait_for_selector("#torch pre")
@@ -41,7 +32,6 @@ def main(browser: str, address: str) -> None:
         page.click("[data-panel=torch]")
         page.locator("#torch pre", has_text="stride=4, padding=1").first.wait_for()
         found["torch"] = page.inner_text("#torch pre")
-        chromium.close()
     print(json.dumps({**found, "errors": errors, "requests": requests}))
 
 

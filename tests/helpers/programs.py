@@ -7,6 +7,7 @@ import importlib.util
 import io
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -359,3 +360,12 @@ def largest_difference(a: dict[str, Any], b: dict[str, Any]) -> float:
     """Return the largest difference of two state dicts."""
     assert a.keys() == b.keys()
     return max(float((a[key] - b[key]).abs().max()) for key in a)
+
+
+def flipped_bits(content: bytes, count: int = 300) -> Iterator[bytes]:
+    """Yield a file's content with one bit flipped, somewhere else each time."""
+    draws = random.Random(0)
+    for _ in range(count):
+        flipped = bytearray(content)
+        flipped[draws.randrange(len(flipped))] ^= 1 << draws.randrange(8)
+        yield bytes(flipped)

@@ -206,8 +206,8 @@ def test_what_is_not_finite_is_not_equal() -> None:
     import torch
 
     nothing = torch.tensor([1.0, float("nan")])
-    assert torch_import._apart(nothing, nothing) == float("inf")
-    assert torch_import._apart(torch.zeros(2), torch.ones(2), 0.5) == 2
+    assert torch_import.protocol.apart(nothing, nothing) == float("inf")
+    assert torch_import.protocol.apart(torch.zeros(2), torch.ones(2), 0.5) == 2
 
 
 QUICK = ("lenet", "cifar_resnet20", "cifar_cnn", "alexnet_tiny")

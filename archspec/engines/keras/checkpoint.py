@@ -13,9 +13,10 @@ import keras
 import numpy as np
 
 from .arguments import settings
+from .arrays import save_arrays
 from .distributed import Devices
 from .errors import DataError
-from .files import DAMAGED, atomic, first_line, save_arrays
+from .files import DAMAGED, atomic, first_line
 from .run import Course
 
 array = keras.ops.convert_to_numpy

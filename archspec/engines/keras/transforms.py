@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import save_arrays
 from .draws import Draws, to_uniform
-from .files import save_arrays
 from .sources import Source, is_paths, read_image
 from .statistics import mean_and_colors
 
