@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, archspec_process
+from helpers import ROOT
 
 WORDS = {"archspec di": ["diff"], "archspec check --bu": ["--budget"], "archspec verify --format h": ["html"]}
 
@@ -15,7 +16,12 @@ WORDS = {"archspec di": ["diff"], "archspec check --bu": ["--budget"], "archspec
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     """The installed script runs the command, whose modules are imported as they are needed."""
     pytest.importorskip("shellingham")
-    done = archspec_process("--install-completion", "bash", HOME=str(tmp_path))
+    install = (
+        f'"{sys.executable}" -m archspec --install-completion; exit $?'  # bash itself must be there to be detected
+    )
+    done = subprocess.run(
+        ["bash", "-c", install], cwd=ROOT, env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True
+    )
     program = tmp_path / "archspec"
     program.write_text(f'#!/bin/sh\ncd "{ROOT}" && exec "{sys.executable}" -m archspec "$@"\n')
     program.chmod(0o755)

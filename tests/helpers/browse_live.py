@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chromium import opened
+from playwright.sync_api import TimeoutError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -25,8 +26,20 @@ class Live:
         return [" | ".join(row.split("\t")) for row in rows]
 
     def has(self, selector: str, text: str) -> None:
-        """Wait until an element has a text."""
-        self.page.locator(selector, has_text=text).first.wait_for()
+        """Wait until an element has a text; an error says what the page has instead."""
+        try:
+            self.page.locator(selector, has_text=text).first.wait_for()
+        except TimeoutError as error:
+            parts = ("#state", "#problems", selector, ".cm-content")
+            shown = "\n".join(f"{part}: {self.page.inner_text(part)}" for part in parts)
+            raise AssertionError(f"no {text!r} in {selector}\n{shown}") from error
+
+    def accept(self) -> None:
+        """Take the first completion, as soon as the editor lets a key do so: 75 ms after it shows one."""
+        self.page.wait_for_selector(".cm-tooltip-autocomplete:not(.cm-tooltip-autocomplete-disabled) [aria-selected]")
+        self.page.wait_for_timeout(150)
+        self.page.keyboard.press("Enter")
+        self.page.wait_for_selector(".cm-tooltip-autocomplete", state="detached")
 
     def end_of(self, line: int) -> None:
         """Put the cursor before the last character of a line."""
@@ -54,7 +67,7 @@ def scenario(live: Live, path: Path) -> dict[str, object]:
     found["problems"], found["marked"] = live.problems(), page.locator(".cm-lintRange-error").all_inner_texts()
     found["link"] = page.locator("#problems a").get_attribute("href")
     found["stale"] = page.locator("#network").get_attribute("class")
-    page.keyboard.press("Enter")  # takes the completion
+    live.accept()
     page.keyboard.type("1")
     live.has("#layers", "4 x 8 x 8")
     found["typed"], found["fixed"] = live.rows(), live.problems()
