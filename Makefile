@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow lint verify-zoo docs live golden dist
+.PHONY: demo test test-fast test-slow lint verify-zoo docs live golden dist lock
 demo: .venv/core
 	$(BIN)/python examples/demo.py core
 	@echo
@@ -42,21 +42,35 @@ golden: .venv/all
 
 dist: .venv/release
 	rm -rf dist
-	.venv/release/bin/python -m build
+	.venv/release/bin/python -m build --no-isolation
 	.venv/release/bin/twine check --strict dist/*
 	.venv/release/bin/check-wheel-contents dist/*.whl
 
-.venv/release: pyproject.toml constraints.txt
+# The versions of everything that is installed below, with the hashes of their files. Versions stay as they are:
+# `make lock LOCK=--upgrade` takes new ones, `LOCK="--upgrade-package NAME"` one.
+lock: .venv/release
+	cd requirements && $(COMPILE) -o all.txt ../pyproject.toml --all-extras --group ../pyproject.toml:install
+	cd requirements && $(COMPILE) -o core.txt -c all.txt ../pyproject.toml --group ../pyproject.toml:install
+	cd requirements && $(COMPILE) -o release.txt -c all.txt --group ../pyproject.toml:release
+
+COMPILE = ../.venv/release/bin/uv pip compile $(LOCK) --quiet --universal --python-version 3.11.5 --generate-hashes \
+	--no-annotate --custom-compile-command "make lock"
+INSTALL = -m pip install --require-hashes --requirement
+ARCHSPEC = -m pip install --quiet --no-deps --no-build-isolation --editable .
+
+.venv/release: requirements/release.txt
 	$(PYTHON) -m venv $@
-	$@/bin/python -m pip install --quiet --constraint constraints.txt build check-wheel-contents twine
+	$@/bin/python $(INSTALL) requirements/release.txt --quiet
 	touch $@
 
-.venv/core: pyproject.toml constraints.txt
+.venv/core: pyproject.toml requirements/core.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python $(INSTALL) requirements/core.txt --quiet
+	$(BIN)/python $(ARCHSPEC)
 	$(BIN)/python -m compileall -q archspec
 	touch $@
 
-.venv/all: .venv/core
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[all,dev]'
+.venv/all: .venv/core requirements/all.txt
+	$(BIN)/python $(INSTALL) requirements/all.txt
+	$(BIN)/python $(ARCHSPEC)
 	touch $@
