@@ -7,9 +7,13 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def write(files: Iterable[tuple[Path, str | bytes]], out: Path) -> None:
@@ -53,6 +57,31 @@ def write_file(path: Path, content: str | bytes) -> None:
         return
     target = _resolve(path)
     write([(target, content)], target.parent)
+
+
+def tensors_as_bytes(tensors: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return the content of a safetensors file."""
+    from safetensors.numpy import save
+
+    return save(_contiguous(tensors))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write a safetensors file, not atomically; raise OSError if it cannot be written."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file(_contiguous(tensors), path)
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from None
+
+
+def _contiguous(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return arrays each in its own order of axes: safetensors writes the memory of a transposed view as it lies."""
+    import numpy as np
+
+    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
 
 @contextmanager

@@ -14,8 +14,8 @@ import pytest
 from helpers import ROOT, archspec_command
 
 import archspec
-from archspec.files import temporary_folder, write, write_file
-from archspec.verification import canonical_weights, inputs
+from archspec.files import temporary_folder, write, write_file, write_tensors
+from archspec.verification import inputs
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_weights_on_a_full_disk_are_an_oserror(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # Python ignores SIGXFSZ
     try:
         with pytest.raises(OSError, match="cannot write"):
-            canonical_weights.save({"a": np.zeros(1000, np.float32)}, tmp_path / "w.safetensors")
+            write_tensors(tmp_path / "w.safetensors", {"a": np.zeros(1000, np.float32)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 

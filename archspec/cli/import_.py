@@ -13,6 +13,7 @@ import archspec
 from archspec.cli.console import usage_error, write_output
 from archspec.cli.options import Output
 from archspec.cli.sources import import_errors
+from archspec.files import tensors_as_bytes
 from archspec.language.source import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -88,9 +89,7 @@ def import_(
     if weights_out and (imported.is_opaque or not imported.weights):
         usage_error(f"{source} has {'opaque layers: no' if imported.is_opaque else 'no'} weights to write")
     if weights_out:
-        from archspec.verification import canonical_weights
-
-        write_output(canonical_weights.as_bytes(imported.canonical_weights()), weights_out)
+        write_output(tensors_as_bytes(imported.canonical_weights()), weights_out)
     write_output(imported.text, output)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archspec import analysis
-from archspec.files import temporary_folder
+from archspec.files import temporary_folder, write_tensors
 from archspec.importers import Imported, caffe_model, keras_model, onnx_model, process, pt2_model, torch_model
 from archspec.language.names import class_name
 from archspec.language.ops.base import positions_of
@@ -86,7 +86,7 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
         origins = {name: list(origin[:4]) for name, origin in imported.origins.items()}
         source = dict(imported.source)
         if source["kind"] == pt2_model.KIND:
-            _save(imported.weights, folder / "given.safetensors")
+            write_tensors(folder / "given.safetensors", imported.weights)
             source["weights"] = str(folder / "given.safetensors")
             request["batch"] = source["captured"]["batch"]
         request |= {"job": "prove", "source": source, "origins": origins}
@@ -98,11 +98,10 @@ def prove(imported: Imported, *, batch: int = 2) -> Proof:
 def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> Proof:
     """Compare with the model that Keras makes of its configuration, with the same weights."""
     import numpy as np
-    from safetensors.numpy import save_file
 
     weights = folder / "given.safetensors"
     if imported.weights:
-        _save(imported.weights, weights)
+        write_tensors(weights, imported.weights)
     there = process.ask(
         keras_model.WORKER,
         {
@@ -124,7 +123,7 @@ def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> 
         canonical = {n: o.canonical(reference.part(f"{mode}/weight/")) for n, o in imported.origins.items()}
         images = _first(reference[f"{mode}/x"] * scale + offset)
         np.save(folder / f"{mode}.npy", images)
-        save_file({n: np.ascontiguousarray(v) for n, v in canonical.items()}, folder / f"{mode}.safetensors")
+        write_tensors(folder / f"{mode}.safetensors", canonical)
         modes.append({"name": mode, "inputs": f"{folder / mode}.npy", "weights": f"{folder / mode}.safetensors"})
     arrays = folder / "generated.npz"
     here = process.ask(torch_model.WORKER, {**request, "job": "run", "modes": modes, "arrays": str(arrays)}, folder)
@@ -143,7 +142,6 @@ def _beside_keras(imported: Imported, request: dict[str, Any], folder: Path) -> 
 def _beside_onnxruntime(imported: Imported, request: dict[str, Any], folder: Path) -> Proof:
     """Compare outputs with those that onnxruntime computes in float32; ONNX has no gradients."""
     import numpy as np
-    from safetensors.numpy import save_file
 
     shape = (request["batch"], *request["input_shape"])
     images = np.random.default_rng(0).standard_normal(shape)
@@ -155,8 +153,8 @@ def _beside_onnxruntime(imported: Imported, request: dict[str, Any], folder: Pat
         folder,
     )
     weights = onnx_model.capture({"path": str(disturbed)}, imported.graph.input.output_shape, folder).weights
-    canonical = {n: np.ascontiguousarray(o.canonical(weights), np.float64) for n, o in imported.origins.items()}
-    save_file(canonical, folder / "weights.safetensors")
+    canonical = {n: o.canonical(weights).astype(np.float64) for n, o in imported.origins.items()}
+    write_tensors(folder / "weights.safetensors", canonical)
     ask = {"path": str(disturbed), "inputs": str(folder / "images.npy"), "arrays": str(folder / "there.npy")}
     process.ask(onnx_model.WORKER, {"job": "reference", **ask}, folder)
     mode = {"name": "evaluation", "inputs": ask["inputs"], "weights": str(folder / "weights.safetensors")}
@@ -165,13 +163,6 @@ def _beside_onnxruntime(imported: Imported, request: dict[str, Any], folder: Pat
     here = process.ask(torch_model.WORKER, run, folder)
     apart = relative_difference(np.load(arrays)["evaluation/y"], np.load(folder / "there.npy"))
     return Proof({RUNTIME: apart}, (here["macs"],), analysis.totals(imported.graph).macs)
-
-
-def _save(weights: Mapping[str, Array], path: Path) -> None:
-    import numpy as np
-    from safetensors.numpy import save_file
-
-    save_file({key: np.ascontiguousarray(value) for key, value in weights.items()}, path)
 
 
 class _Arrays(dict[str, Any]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archspec.graph import Graph
@@ -129,28 +128,3 @@ def _draw(distribution: Distribution, shape: tuple[int, ...], random: np.random.
     values *= second
     values += first
     return values
-
-
-def as_bytes(weights: Mapping[str, NDArray[np.floating[Any]]]) -> bytes:
-    """Return the content of a safetensors file of weights."""
-    from safetensors.numpy import save
-
-    return save(_contiguous(weights))
-
-
-def _contiguous(weights: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, NDArray[np.floating[Any]]]:
-    """Return weights each in its own order of axes: safetensors writes the memory of a transposed view as it lies."""
-    import numpy as np
-
-    return {name: np.ascontiguousarray(value) for name, value in weights.items()}
-
-
-def save(weights: Weights, path: Path) -> None:
-    """Write weights to a safetensors file; raise OSError if it cannot be written."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    try:
-        save_file(_contiguous(weights), path)
-    except SafetensorError as error:
-        raise OSError(f"cannot write {path}: {error}") from None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archspec import analysis
+from archspec.files import write_tensors
 from archspec.graph import Graph, Node
 from archspec.graph.layouts import Layout, flattened_maps
 from archspec.language.recipe import CaffeSgd, MultiStep, ReduceOnPlateau, Training
@@ -109,7 +110,7 @@ class Inputs:
         self._save("unit_scale", inputs / np.float32(_rms(inputs)) if saturates else inputs)
         self.weights = canonical_weights.for_forward_check(graph, seed) if weights is None else weights
         self.weights_path = workdir / "weights.safetensors"
-        canonical_weights.save(self.weights, self.weights_path)
+        write_tensors(self.weights_path, self.weights)
         self.needs_statistics = weights is None and bool(self.normalized)
         self._labels("labels", self.batch)
 
@@ -124,7 +125,7 @@ class Inputs:
 
         with np.load(path) as found:
             self.weights = canonical_weights.with_statistics(self.graph, self.weights, dict(found), self.seed)
-        canonical_weights.save(self.weights, self.weights_path)
+        write_tensors(self.weights_path, self.weights)
 
     def path(self, name: str, target: str) -> str:
         """Return the file of the images called `name` in a target's layout."""
@@ -153,7 +154,7 @@ class Inputs:
             }
             images = np.load(self._path("unit_scale", last=False))
             there = self._random.standard_normal(images.shape, np.float32) * np.float32(_rms(images))
-            canonical_weights.save(along, self.workdir / f"direction{i}.safetensors")
+            write_tensors(self.workdir / f"direction{i}.safetensors", along)
             self._save(f"direction{i}", there)
             found.append((along, there))
         return found
@@ -207,7 +208,7 @@ class Inputs:
         shape = (self.steps, self.batch, *self.graph.input.output_shape)
         self._save("steps", self._random.standard_normal(shape, np.float32) * np.float32(0.1**0.5))
         self._labels("step_labels", self.steps, self.batch)
-        canonical_weights.save(canonical_weights.for_training_check(self.graph, self.seed), self.start_path)
+        write_tensors(self.start_path, canonical_weights.for_training_check(self.graph, self.seed))
 
     def _save(self, name: str, images: NDArray[np.float32]) -> None:
         import numpy as np

@@ -11,7 +11,7 @@ from math import prod, sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspec.files import temporary_folder
+from archspec.files import temporary_folder, write_tensors
 from archspec.graph import Graph
 from archspec.graph.layouts import flattened_maps
 from archspec.language.names import class_name
@@ -176,7 +176,7 @@ class _Session:
         self._dropouts = [node for node in graph.nodes if node.op.random]  # type: ignore[union-attr]
         self._folders = {target: self._write(target) for target in workers.targets}
         self._weights = workdir / "weights.safetensors"
-        canonical_weights.save(canonical_weights.from_spec(graph, seed), self._weights)
+        write_tensors(self._weights, canonical_weights.from_spec(graph, seed))
 
     def _write(self, target: str) -> str:
         kind = target_of(target)

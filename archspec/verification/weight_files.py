@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archspec.files import temporary_folder, write_file
+from archspec.files import temporary_folder, write_file, write_tensors
 from archspec.graph import Graph
 from archspec.language.names import class_name
 from archspec.language.ops.base import format_shape
 from archspec.language.source import did_you_mean
 from archspec.targets import TARGETS, model_source
-from archspec.verification.canonical_weights import save, shapes
+from archspec.verification.canonical_weights import shapes
 from archspec.verification.processes import Workers
 
 if TYPE_CHECKING:
@@ -71,17 +71,17 @@ def write(graph: Graph, weights: Mapping[str, Any], path: Path, workers: Workers
     import numpy as np
 
     suffix = suffix_of(path)
-    arrays = {name: np.ascontiguousarray(weights[name]) for name in shapes(graph)}
+    arrays = {name: weights[name] for name in shapes(graph)}
     with temporary_folder() as folder:
         source, made = folder / "weights.safetensors", folder / f"made{suffix}"
-        save(arrays, source)
+        write_tensors(source, arrays)
         if suffix in KERAS:
             workers.ask("keras", "write_weights", weights=str(source), path=str(made), **_keras(graph, folder))
         elif suffix in TORCH:
             norms = [f"{node.name}.num_batches_tracked" for node in graph.nodes if "running_mean" in node.params]
             workers.ask("torch", "write_weights", weights=str(source), counts=norms, path=str(made))
         elif suffix == ".npz":
-            np.savez(made, **arrays)  # type: ignore[arg-type]
+            np.savez(made, **arrays)
         else:
             made = source
         write_file(path, made.read_bytes())

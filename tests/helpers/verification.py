@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from archspec.files import write
+from archspec.files import write, write_tensors
 from archspec.graph import Graph
 from archspec.targets import TARGETS, files, target_of
 from archspec.verification import Workers
@@ -113,7 +113,7 @@ def run_training(
 
     start, inputs, labels = data
     generated = write_generated(graph, target, folder)
-    canonical_weights.save(start, folder / "start.safetensors")
+    write_tensors(folder / "start.safetensors", start)
     np.save(folder / f"{target}.npy", np.moveaxis(inputs, 2, -1) if target_of(target).channels_last else inputs)
     np.save(folder / "labels.npy", labels)
     answer = workers.ask(

@@ -16,7 +16,7 @@ from helpers.verification import CachedWorkers, small_network, write_generated
 
 import archspec
 from archspec.cli.evidence import print_evidence
-from archspec.files import write
+from archspec.files import write, write_tensors
 from archspec.graph import Graph
 from archspec.report import evidence as report
 from archspec.verification import BOUNDS, CHECKS, QUICK, Evidence, Workers, canonical_weights, certificate, verify
@@ -299,9 +299,9 @@ def test_load_torch_weights_rejects_other_weights(small: Graph, tmp_path: Path) 
     """A file without a layer's weights, or with other shapes, is an error."""
     folder = write_generated(small, "keras", tmp_path)
     good = canonical_weights.for_forward_check(small, 0)
-    canonical_weights.save(good, tmp_path / "good.safetensors")
-    canonical_weights.save({k: v for k, v in good.items() if k != "fc7.bias"}, tmp_path / "missing.safetensors")
-    canonical_weights.save({**good, "conv1.weight": good["conv1.weight"][:, :, :3]}, tmp_path / "shape.safetensors")
+    write_tensors(tmp_path / "good.safetensors", good)
+    write_tensors(tmp_path / "missing.safetensors", {k: v for k, v in good.items() if k != "fc7.bias"})
+    write_tensors(tmp_path / "shape.safetensors", {**good, "conv1.weight": good["conv1.weight"][:, :, :3]})
     script = f"""
 import sys; sys.path.insert(0, {str(folder)!r})
 import model
