@@ -43,15 +43,27 @@ FRAMEWORKS = [(page, *pair) for page in PAGES for pair in commands(page, "framew
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the specs and programs of all pages, specs/, and AlexNet with a typo."""
+    """A repository with the specs and programs of all pages, specs/, and AlexNet with a typo.
+
+    Of a file that a page shows twice the first is committed, and the second is in the working tree.
+    """
     shutil.copytree(ROOT / "specs", tmp_path / "specs")
     text = (ROOT / "specs" / "alexnet.yaml").read_text()
     (tmp_path / "specs" / "typo.yaml").write_text(text.replace("padding: 2", "paddding: 2", 1))
     for page in PAGES:
         for _, text in [*blocks(page, "yaml"), *blocks(page, "python")]:
             if name := FILE.match(text):
+                if (tmp_path / name[1]).exists():
+                    commit(tmp_path, name[1])
                 (tmp_path / name[1]).write_text(text.partition("\n")[2])
     return tmp_path
+
+
+def commit(folder: Path, name: str) -> None:
+    """Commit a file, in a repository that is made."""
+    identity = ["-c", "user.name=archspec", "-c", "user.email=archspec"]
+    for words in (["init", "--quiet"], ["add", name], [*identity, "commit", "--quiet", "--message", name]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
 
 
 def run(folder: Path, command: str, output: str) -> None:
