@@ -26,8 +26,7 @@ class SourceError(Exception):
 
 def make(source: dict[str, Any], input_shape: Sequence[int] | None) -> Any:
     """Return a model of keras.applications, of a file, or of a user's own class or function, which is run."""
-    import keras
-
+    keras = protocol.import_keras()
     name = source["name"]
     if source["kind"] == "keras.file":
         return _of_file(source)
@@ -63,10 +62,10 @@ def _of_file(source: dict[str, Any]) -> Any:
 
 def capture(request: dict[str, Any]) -> dict[str, Any]:
     """Write the configuration and the weights of a model of keras.applications."""
-    import keras
     import numpy as np
     from safetensors.numpy import save_file
 
+    keras = protocol.import_keras()
     keras.utils.set_random_seed(0)
     model = make(request["source"], request["input_shape"])
     Path(request["config"]).write_text(model.to_json())
@@ -77,11 +76,11 @@ def capture(request: dict[str, Any]) -> dict[str, Any]:
 
 def reference(request: dict[str, Any]) -> dict[str, Any]:
     """Write inputs, weights, outputs and gradients of the model in both modes to the .npz file `arrays`, in float64."""
-    import keras
     import numpy as np
     import torch
     from safetensors.numpy import load_file
 
+    keras = protocol.import_keras()
     exact()
     torch.manual_seed(0)
     keras.utils.set_random_seed(0)

@@ -30,8 +30,7 @@ def port(request: dict[str, Any]) -> dict[str, Any]:
         text = Path(source["path"]).read_text(encoding="utf-8")
         if re.search(r"^\s*(import|from)\s+tensorflow\b", text, re.MULTILINE):
             os.environ["KERAS_BACKEND"] = "tensorflow"
-    import keras
-
+    keras = protocol.import_keras()
     keras_import.exact()
     keras.utils.set_random_seed(0)
     keras.config.set_floatx("float64")

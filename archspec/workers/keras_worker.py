@@ -14,9 +14,9 @@ import protocol
 
 def versions() -> dict[str, str]:
     """Return the versions of the framework and its device; raise RuntimeError if there is no such device."""
-    import keras
     import numpy
 
+    keras = protocol.import_keras()
     backend = keras.backend.backend()
     engine = __import__({"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}[backend])
     found = {"python": sys.version.split()[0], "keras": keras.__version__, backend: engine.__version__}

@@ -16,7 +16,7 @@ import protocol  # of archspec/workers
 
 def versions() -> dict[str, str]:
     """Return Keras' version."""
-    import keras
+    keras = protocol.import_keras()
     import tensorflow  # noqa: F401  imported once, here
 
     return {"keras": str(keras.__version__)}
