@@ -132,10 +132,10 @@ def write_images(inputs: Inputs) -> None:
 def ask(run: TargetRun) -> Result:
     """Ask for the batches of two epochs and of the validation after each; of one where images are resized."""
     found = {}
-    for name in ("fitting", "others"):
+    for name, epochs in (("fitting", EPOCHS), ("others", 1)):
         if (folder := run.inputs.workdir / name).is_dir():
             output = run.output("images", name)
-            run.ask("images", data=str(folder), seed=run.inputs.seed, size=BATCH, epochs=EPOCHS, output=str(output))
+            run.ask("images", data=str(folder), seed=run.inputs.seed, size=BATCH, epochs=epochs, output=str(output))
             found[name] = ArrayFile(output)
     return Result(found["fitting"], found.get("others"))
 
