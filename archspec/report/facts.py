@@ -220,11 +220,11 @@ def _cell(facts: Facts, key: str, item: Folded) -> Any:
     return column.value(facts, item.output)
 
 
-def layers_table(facts: Facts, columns: Iterable[str] = DEFAULT) -> Table:
-    """Return one row per layer or block, in the given columns of COLUMNS."""
+def layers_table(facts: Facts, columns: Iterable[str] = DEFAULT, most: int | None = None) -> Table:
+    """Return one row per layer or block, `most` of them, in the given columns of COLUMNS."""
     keys = list(columns)
     chosen = [COLUMNS[key] for key in keys]
-    values = [[_cell(facts, key, item) for key in keys] for item in facts.items]
+    values = [[_cell(facts, key, item) for key in keys] for item in facts.items[:most]]
     words = [[column.show(value) for column, value in zip(chosen, row, strict=True)] for row in values]
     right = frozenset(i for i, column in enumerate(chosen) if column.is_number)
     return Table("Layers", keys, [column.head for column in chosen], values, words, right)

@@ -29,6 +29,7 @@ COLUMNS = [
     *"receptive_field effective_stride activation_bytes saved_bytes init".split(),
 ]
 _BARS = 12  # more layers than that are summed up
+_ROWS = 2000  # of the table of layers: more take seconds here, and the browser too
 
 
 class Bar(NamedTuple):
@@ -51,7 +52,7 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
     ]
     drawing = draw(facts.graph, facts.depth or 0)
     nodes = facts.graph.nodes
-    table = layers_table(facts, columns)
+    table = layers_table(facts, columns, _ROWS)
     page = environment.get_template("html/report.html.jinja").render(
         f=facts,
         total=facts.totals,
@@ -63,6 +64,7 @@ def as_html(facts: Facts, columns: Iterable[str] = COLUMNS) -> str:
             "Memory saved for the backward pass": _bars([(n.name, facts.saved[n]) for n in nodes], " bytes"),
         },
         layers=table,
+        hidden=max(0, len(facts.items) - _ROWS),
         order=[[_order(value) for value in row] for row in table.values],
         tables=[totals_table(facts), memory_table(facts), transfers_table(facts), claims_table(facts)],
         conventions=conventions_table(facts),
