@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-slow lint verify-zoo docs live golden dist lock
+.PHONY: demo test test-fast test-slow test-zoo lint verify-zoo docs live golden dist lock
 demo: .venv/core
 	$(BIN)/python examples/demo.py core
 	@echo
@@ -11,13 +11,16 @@ demo: .venv/core
 	$(BIN)/python examples/demo.py verify
 
 test: .venv/all
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not zoo"
 
 test-fast: .venv/all
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not frameworks"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not zoo and not frameworks"
 
 test-slow: .venv/all
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow and not zoo"
+
+test-zoo: .venv/all
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m zoo
 
 lint: .venv/all
 	$(BIN)/ruff format --check

@@ -82,6 +82,7 @@ def test_a_command_prints_what_the_page_shows(page: Path, command: str, output: 
     run(folder, command, output)
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize(("page", "command", "output"), FRAMEWORKS, ids=lambda value: str(value)[:50])
@@ -126,6 +127,7 @@ def test_the_examples_of_the_api_run(name: str, tmp_path: Path, monkeypatch: pyt
     run_examples(name, {"archspec": archspec, "folder": tmp_path})
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize("name", ["verify", "verify_model", "import_model"])

@@ -142,7 +142,7 @@ def finding(seed: int) -> str:
     return f"seed {seed}: {seconds:.0f} s\n{text}" if seconds > SECONDS else ""
 
 
-@pytest.mark.parametrize("part", range(10))
+@pytest.mark.parametrize("part", [*range(5), *(pytest.param(part, marks=pytest.mark.slow) for part in range(5, 10))])
 def test_altered_specs_end_in_diagnostics_or_in_inert_output(part: int) -> None:
     """No traceback, no command for a runner, no script, no code that does not compile, no spec that takes for ever."""
     findings = [found for i in range(part, COUNT, 10) if (found := finding(SEED + i))]

@@ -201,6 +201,7 @@ def test_a_missing_framework_is_a_skip_with_its_name(
     result.stdout.fnmatch_lines(["SKIPPED * torch: No module named 'torch': *"])
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_targets_are_verified(pytester: pytest.Pytester) -> None:
     """A generated file that was altered fails at its layer; what the data could not have shown is named."""
@@ -258,6 +259,7 @@ def test_no_model(archspec):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_modules_are_compared_with_a_spec(pytester: pytest.Pytester) -> None:
     """A module whose LRN has 5 times the alpha is rejected at that layer, with the alteration; it is left as it was."""
@@ -322,8 +324,9 @@ def test_bad(archspec):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
-@pytest.mark.parametrize("backend", ["torch", pytest.param("tensorflow", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_keras_models_are_compared_with_a_spec(
     pytester: pytest.Pytester, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

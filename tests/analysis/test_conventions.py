@@ -180,9 +180,9 @@ def test_every_convention_has_an_integer_of_its_tool() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "alexnet",
+        pytest.param("alexnet", marks=pytest.mark.slow),
         *(
-            pytest.param(name, marks=pytest.mark.slow)
+            pytest.param(name, marks=pytest.mark.zoo)
             for name in (
                 *("alexnet_ungrouped", "mobilenet_v2", "alexnet_torchvision", "resnet50", "densenet121", "googlenet"),
                 *("efficientnet_b0", "mobilenet_v3_large", "convnext_tiny", "vit_b_16", "swin_t"),

@@ -94,7 +94,7 @@ SIMILAR = {path.stem for path in ALEXNETS} - {"alexnet_keras_mnist", "alexnet_ti
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SIMILAR else ())
+        pytest.param(path, id=path.stem, marks=pytest.mark.zoo if path.stem in SIMILAR else pytest.mark.slow)
         for path in ALEXNETS
         if path.stem != "alexnet"
     ],
@@ -139,6 +139,7 @@ def test_the_towers_are_alexnet_with_lrn_in_two_groups(workers: Workers, tmp_pat
     assert abs(across - outputs[0]["torch"]).max() > 1e-3 * abs(across).max()
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_multipliers_in_each_framework(tmp_path: Path) -> None:
     """Biases have twice the rate and no decay: PyTorch in two parameter groups, Keras by variable."""

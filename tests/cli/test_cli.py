@@ -268,6 +268,7 @@ def test_a_terminal_has_colors_unless_no_color() -> None:
     assert "\x1b" not in on_terminal(arguments, NO_COLOR="1")
 
 
+@pytest.mark.slow
 def test_an_installed_wheel_generates_in_an_empty_folder(tmp_path: Path) -> None:
     """The wheel has the templates, engines and pages, and needs nothing of the checkout."""
     wheels, site, empty = tmp_path / "wheels", tmp_path / "site", tmp_path / "empty"
@@ -352,6 +353,7 @@ def test_train_without_a_recipe_or_a_program_is_a_usage_error(arguments: list[st
     assert executed == []
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_the_program_of_train_has_its_own_exit_status(tmp_path: Path) -> None:
     """The program runs in place of the command: its messages and exit status are the command's."""

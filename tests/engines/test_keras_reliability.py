@@ -206,6 +206,7 @@ def test_a_run_is_reported(run: Run) -> None:
     assert set(load_file(output / "best.safetensors")) == {"conv1.weight", "conv1.bias", "fc.weight", "fc.bias"}
 
 
+@pytest.mark.slow
 def test_weights_are_read_by_the_other_framework(server: KerasServer, run: Run, tmp_path: Path) -> None:
     """--evaluate prints the same metrics of best.safetensors in both programs; --head new replaces the last layer."""
     path, output, _ = run

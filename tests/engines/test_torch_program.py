@@ -170,6 +170,7 @@ def test_16_bit_training_resumes_exactly(precision: str, uninterrupted: tuple[Pa
     assert state["history"][:3] != torch_checkpoint(output)["history"][:3]  # of float32
 
 
+@pytest.mark.slow
 def test_random_draws_do_not_depend_on_workers(uninterrupted: tuple[Path, Path], tmp_path: Path) -> None:
     """Two loader processes give the same run as none; another seed gives another run."""
     path, output = uninterrupted

@@ -186,6 +186,7 @@ def test_sigterm_writes_a_checkpoint(run: tuple[Path, Path], tmp_path: Path) -> 
     assert identical(torch_checkpoint(tmp_path), torch_checkpoint(output))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_status_tells_the_signal(number: int, status: int, run: tuple[Path, Path], tmp_path: Path) -> None:
     """As shells have it, the status of an interrupted run is 128 and the signal."""

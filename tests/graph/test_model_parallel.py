@@ -85,6 +85,7 @@ def comparisons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str,
     return dict(zip(VARIANTS, json.loads(ends[0][0]), strict=True))
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_the_whole_network(comparisons: dict[str, dict[str, float]]) -> None:
     """Outputs, gradients, and weights after 20 steps are the whole network's to rounding, with the counted transfers."""
     found = comparisons["unaltered"]
@@ -96,6 +97,7 @@ def test_two_ranks_train_as_the_whole_network(comparisons: dict[str, dict[str, f
         assert found[f"{direction}_bytes"] == 8 * BATCH * sum(getattr(one, direction) for one in planned)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["gradients", "edges"])
 def test_a_missing_sum_or_neighbor_is_detected(variant: str, comparisons: dict[str, dict[str, float]]) -> None:
     """Without the sum of both ranks' gradients, or the other rank's channels in the LRN, values differ."""

@@ -58,9 +58,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "ask", ask)
 
 
-@pytest.mark.parametrize(
-    "name", ["convs.keras", *(pytest.param(name, marks=pytest.mark.slow) for name in ("nested.h5", "chain.keras"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convs.keras", "nested.h5", "chain.keras"])
 def test_a_model_in_a_file_is_proven(name: str, files: Path) -> None:
     """Outputs and gradients in both modes, running statistics, MACs and parameters are those of Keras' model."""
     found = importers.import_model(str(files / name))
@@ -140,6 +139,7 @@ MUTANTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_an_altered_import_is_rejected(mutant: str, files: Path) -> None:
     """The proof of a spec in which one thing is otherwise fails, or it cannot be made."""
@@ -162,6 +162,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", LAYOUTS)
 def test_a_weight_in_the_wrong_place_is_rejected(mutant: str, files: Path) -> None:
     """The proof with one weight read otherwise fails."""
@@ -265,7 +266,7 @@ def test_weights_of_another_shape_are_an_error(files: Path, tmp_path: Path) -> N
         importers.import_model(str(path))
 
 
-@pytest.mark.slow
+@pytest.mark.zoo
 @pytest.mark.parametrize(
     "name",
     [

@@ -63,8 +63,8 @@ def test_models_of_the_onnx_package_are_imported(name: str) -> None:
     [
         "shufflenet",
         "squeezenet",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("bvlc_alexnet", "densenet121", "inception_v2")),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "vgg19", "zfnet512")),
+        *(pytest.param(name, marks=pytest.mark.zoo) for name in ("bvlc_alexnet", "densenet121", "inception_v2")),
+        *(pytest.param(name, marks=pytest.mark.zoo) for name in ("resnet50", "vgg19", "zfnet512")),
     ],
 )
 def test_a_model_of_the_onnx_package_is_proven(name: str) -> None:

@@ -70,6 +70,7 @@ def test_an_operator_outside_of_all_modules_is_still_a_report() -> None:
     assert [one.target for one in caught.value.found] == ["cumsum"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_spec_that_can_be_counted(tmp_path: Path) -> None:
     """check warns, report and draw work, verify and --weights-out refuse; ONNX has no opaque layers."""
     pytest.importorskip("torchvision")

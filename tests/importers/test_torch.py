@@ -86,7 +86,7 @@ def test_the_spec_reads_as_written_by_a_person() -> None:
     assert "{name: places, op: position_embedding}" in tokens
 
 
-@pytest.mark.slow
+@pytest.mark.zoo
 @pytest.mark.parametrize(
     "name",
     [
@@ -222,7 +222,7 @@ NOT_BACK = {
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
     """Return the marks of a spec: most are slow, and some are not imported yet."""
-    slow = [] if name in QUICK else [pytest.mark.slow]
+    slow = [] if name in QUICK else [pytest.mark.zoo]
     known = [pytest.mark.xfail(reason=NOT_BACK[name], strict=True)] if name in NOT_BACK else []
     return slow + known
 
@@ -281,6 +281,7 @@ def test_a_source_that_is_no_model_is_an_error(source: str, message: str) -> Non
         importers.import_model(source, input_shape=SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("importer commands")
 def test_the_command_writes_a_spec_and_weights(tmp_path: Path) -> None:
     """`archspec import` writes both, and says how far the code is from the model."""
@@ -299,6 +300,7 @@ def test_the_command_writes_a_spec_and_weights(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("importer commands")
 def test_a_class_with_a_name_of_the_code_is_an_error_of_the_command(tmp_path: Path) -> None:
     """A block called as what generated code imports has a diagnostic, no traceback."""
@@ -328,6 +330,7 @@ def test_the_command_says_which_package_is_missing(tmp_path: Path) -> None:
         assert (run.returncode, run.stderr) == (2, "archspec: timm is not installed: pip install timm\n")
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("importer commands")
 def test_the_command_reports_what_it_cannot_import(tmp_path: Path) -> None:
     """Exit status 1, the coverage, and nothing written; an exception in the user's code is a message."""

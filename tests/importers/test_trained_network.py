@@ -18,7 +18,7 @@ from helpers.verification import write_generated
 import archspec
 from archspec.verification import Workers, canonical_weights
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.slow, pytest.mark.xdist_group("workers")]
+pytestmark = [pytest.mark.frameworks, pytest.mark.zoo, pytest.mark.xdist_group("workers")]
 
 
 def test_a_trained_edge_detector_moves_to_pytorch_and_back(workers: Workers, tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ COMMANDS = re.findall(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "shape"),
     [
         (f"{ROOT / 'tests' / 'data' / 'models' / 'networks.py'}:Convs", ["--input-shape", "3,32,32"]),
-        pytest.param("torchvision:resnet50", [], marks=pytest.mark.slow),
+        ("torchvision:resnet50", []),
     ],
     ids=["a small model", "resnet50"],
 )

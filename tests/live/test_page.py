@@ -65,6 +65,7 @@ def chromium() -> str:
     return browser
 
 
+@pytest.mark.slow
 def test_the_page_works_in_a_browser(tmp_path: Path) -> None:
     """A user types a mistake, completes a key, saves, opens every panel, and edits the file elsewhere."""
     browser = chromium()

@@ -172,7 +172,11 @@ def test_a_layer_may_have_a_name_of_the_generated_code(name: str) -> None:
     ("target", "run"),
     [
         ("torch", "import torch; print(*names['Net']()(torch.zeros(2, 6, 9, 7)).shape)"),
-        ("keras", "import numpy; print(*names['Net']()(numpy.zeros((2, 9, 7, 6), 'float32')).shape)"),
+        pytest.param(
+            "keras",
+            "import numpy; print(*names['Net']()(numpy.zeros((2, 9, 7, 6), 'float32')).shape)",
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=FRAMEWORKS,
 )

@@ -28,6 +28,7 @@ CLASSES = {
     "within": "WithinChannelResponseNorm",
 }
 CUSTOM = ("in_blocks", "within")  # of which the code is ours
+KERAS_NORM = pytest.mark.xdist_group("keras norm")  # so that one process runs Keras
 Layer = Any  # torch.nn.LocalResponseNorm
 
 
@@ -291,6 +292,8 @@ def keras_results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results
 
 
+@pytest.mark.slow
+@KERAS_NORM
 @pytest.mark.parametrize("name", CLASSES)
 def test_keras_second_order_gradients(name: str, keras_results: dict[str, Any]) -> None:
     """Against central differences of the first-order gradients, in float64."""
@@ -298,6 +301,8 @@ def test_keras_second_order_gradients(name: str, keras_results: dict[str, Any]) 
     assert keras_results[name]["second"] < 1e-8
 
 
+@pytest.mark.slow
+@KERAS_NORM
 @pytest.mark.parametrize("name", CLASSES)
 def test_keras_mixed_float16(name: str, keras_results: dict[str, Any]) -> None:
     """Sums are computed in float32: activations of 300 have finite outputs and gradients, rounded once."""
@@ -309,17 +314,23 @@ def test_keras_mixed_float16(name: str, keras_results: dict[str, Any]) -> None:
     assert results["rounding"] < 2**-11 * 1.01
 
 
+@pytest.mark.slow
+@KERAS_NORM
 def test_keras_saves_and_loads(keras_results: dict[str, Any]) -> None:
     """As a .keras file: the same attributes, and the same outputs to the bit."""
     assert keras_results["saved"] == {"equal": True, "configs": [True, True, True]}
 
 
+@pytest.mark.slow
+@KERAS_NORM
 @pytest.mark.parametrize("name", CLASSES)
 def test_keras_output_shape(name: str, keras_results: dict[str, Any]) -> None:
     """The shape of the input, both computed and of a symbolic call."""
     assert keras_results[name]["shape"] == keras_results[name]["symbolic"] == [None, 7, 4, 10]
 
 
+@pytest.mark.slow
+@KERAS_NORM
 def test_keras_rejects_groups_that_do_not_divide_the_channels(keras_results: dict[str, Any]) -> None:
     messages = keras_results["divisible"]
 

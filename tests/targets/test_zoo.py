@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pytest
@@ -58,6 +59,12 @@ def theirs(name: str) -> Any:
     return torchvision.models.get_model(THEIRS.get(name, name), weights=None, **options).eval()
 
 
+def of_torchvision(quick: Iterable[str], zoo: Container[str] = ()) -> list[Any]:
+    """Return TORCHVISION; all but the `quick` ones are slow, or of the zoo."""
+    marks = {name: pytest.mark.zoo if name in zoo else pytest.mark.slow for name in TORCHVISION}
+    return [pytest.param(name, marks=() if name in quick else marks[name]) for name in TORCHVISION]
+
+
 def ours(name: str) -> Any:
     """Return the generated PyTorch network."""
     text = model_source(archspec.load(ROOT / "specs" / f"{name}.yaml"), TARGETS["torch"])
@@ -66,7 +73,9 @@ def ours(name: str) -> Any:
     return names[class_name(name)]().eval()
 
 
-@pytest.mark.parametrize("name", TORCHVISION)
+@pytest.mark.parametrize(
+    "name", of_torchvision([*SMALL, "alexnet", "vgg16", "resnet50", "densenet121", "inception_v3"])
+)
 def test_parameters_and_macs_are_torchvisions(name: str) -> None:
     """Parameters of the module, and half of what torch.utils.flop_counter counts, built without memory."""
     torch = pytest.importorskip("torch")
@@ -93,9 +102,7 @@ def test_parameters_of_other_networks(name: str, params: int) -> None:
     assert archspec.check(ROOT / "specs" / f"{name}.yaml").totals.params == params
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in SMALL else pytest.param(name, marks=pytest.mark.slow) for name in TORCHVISION]
-)
+@pytest.mark.parametrize("name", of_torchvision(["resnet18", "mobilenet_v2"], {*TORCHVISION}.difference(SMALL)))
 def test_outputs_are_torchvisions_bit_for_bit(name: str) -> None:
     """With torchvision's state dict, in float64: by name for the ResNets, else by order and shape.
 

@@ -106,8 +106,9 @@ def test_plan_crosses_the_first_change_of_the_learning_rate() -> None:
     assert sum(steps for steps, _ in plan(far, 20)) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
-@pytest.mark.xdist_group("workers2")
+@pytest.mark.xdist_group("workers")
 def test_low_precision_in_float32_is_reported(cached_workers: CachedWorkers, tmp_path: Path) -> None:
     """All targets agree in float64; in float32 one rounds a layer to bfloat16: too far from its own float64."""
     old = "x = self.relu1(x)"
@@ -121,8 +122,9 @@ def test_low_precision_in_float32_is_reported(cached_workers: CachedWorkers, tmp
     assert "from torch's own float64" in evidence.first.finding
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
-@pytest.mark.xdist_group("workers2")
+@pytest.mark.xdist_group("workers")
 def test_alterations_that_no_check_notices_are_listed(workers: Workers) -> None:
     """An LRN whose alpha is 0 divides by a constant: its size could be anything."""
     layers = """
@@ -142,14 +144,9 @@ def test_alterations_that_no_check_notices_are_listed(workers: Workers) -> None:
     assert line.startswith("this input cannot see norm1: size 5 -> 7")
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
-@pytest.mark.parametrize(
-    ("backend", "name"),
-    [
-        ("torch", "plain"),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("torch", "net"), ("jax", "plain"), ("jax", "net"))),
-    ],
-)
+@pytest.mark.parametrize(("backend", "name"), [("torch", "plain"), ("torch", "net"), ("jax", "plain"), ("jax", "net")])
 def test_all_checks_pass_on_keras_other_backends(
     backend: str, name: str, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +191,7 @@ class Links(html.parser.HTMLParser):
         self.urls += [str(value) for name, value in attributes if name in ("src", "href")]
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_certificate_is_valid_until_something_changes(tmp_path: Path) -> None:
     """Written if all targets agree; not valid for another network, another file, or a file that is missing."""
@@ -268,6 +266,7 @@ def test_other_files_are_no_certificates(content: str, tmp_path: Path) -> None:
     assert certificate.stale_reasons(archspec.load(NET), missing) == [f"{missing / 'verify.json'} does not exist"]
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 def test_target_under_another_interpreter(tmp_path: Path) -> None:
     """`--python` runs a target there; one that cannot run is reported, and the other target's results are kept."""

@@ -11,7 +11,7 @@ from archspec.verification import QUICK, Workers, verify
 pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("workers")]
 
 # One network of each family, with the side of its images. `make verify-zoo` verifies all of them whole.
-SLOW = (
+SIMILAR = (  # to others here
     "inception_v3",
     "resnext50",
     "preact_resnet50",
@@ -61,7 +61,10 @@ FAMILIES = {
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [pytest.param(*family, marks=pytest.mark.slow if family[0] in SLOW else ()) for family in FAMILIES.items()],
+    [
+        pytest.param(*family, marks=pytest.mark.zoo if family[0] in SIMILAR else pytest.mark.slow)
+        for family in FAMILIES.items()
+    ],
 )
 def test_a_small_member_of_the_family_agrees(name: str, size: int, workers: Workers) -> None:
     """With a quarter of the channels and two of what is repeated, the blocks of the family agree."""

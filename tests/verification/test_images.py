@@ -98,6 +98,7 @@ def test_the_five_largest() -> None:
     assert top(np.array([[0.1, 5, 5, -1, 3, 2], [6, 5, 4, 3, 2, 1]]), 3) == [[1, 2, 4], [0, 1, 2]]
 
 
+@pytest.mark.slow
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("ports")
 def test_the_command_prints_what_the_targets_say(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def shared_processes(processes: tuple[Workers, Workers], monkeypatch: pytest.Mon
     monkeypatch.setattr(verification, "Workers", Shared)
 
 
+@pytest.mark.slow
 def test_two_frameworks_train_alike(tmp_path: Path, shared_processes: None) -> None:
     """On digits, with crops, reflections and dropout, float64 losses agree to rounding; lockstep.json has the run."""
     path = tmp_path / "net.yaml"
@@ -71,12 +72,10 @@ def test_two_frameworks_train_alike(tmp_path: Path, shared_processes: None) -> N
     assert double["diverged"] == {"1e-06": None, "0.001": None, "0.1": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
-    [
-        pytest.param("MOMENTUM = 0.9", "MOMENTUM = 0.9001", marks=pytest.mark.slow),
-        ("LR = 0.05", "LR = 0.0501"),
-    ],
+    [("MOMENTUM = 0.9", "MOMENTUM = 0.9001"), ("LR = 0.05", "LR = 0.0501")],
     ids=["momentum", "learning rate"],
 )
 def test_an_error_in_one_target_is_detected(
@@ -98,6 +97,7 @@ def test_an_error_in_one_target_is_detected(
     assert not result.agrees
 
 
+@pytest.mark.slow
 def test_invalid_uses_are_errors(tmp_path: Path, shared_processes: None) -> None:
     """A spec without a recipe, a target that does not train, too few classes, and missing data are errors."""
     path = tmp_path / "net.yaml"

@@ -38,7 +38,6 @@ from archspec.verification.multiprocess import End, compare_multiprocess
 require("torch", "tensorflow")
 pytestmark = pytest.mark.frameworks
 TORCH, KERAS = pytest.mark.xdist_group("torch"), pytest.mark.xdist_group("keras")
-SLOW = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +53,22 @@ def workers() -> Iterator[Workers]:
         yield running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "file", "old", "new"),
     [
         pytest.param("torch", "", "", "", marks=TORCH),
         pytest.param("keras", "", "", "", marks=KERAS),
-        pytest.param("keras-jax", "", "", "", marks=[KERAS, SLOW]),
+        pytest.param("keras-jax", "", "", "", marks=KERAS),
         # the last batch's parts have different sizes
         pytest.param(
             "torch",
             "train.py",
             "        (loss * loss_weight).backward()",
             "        loss.backward()",
-            marks=[TORCH, SLOW],
+            marks=TORCH,
         ),
-        pytest.param("keras", "engine/data.py", "= len(padded) / len(batch)", "= 1", marks=[KERAS, SLOW]),
+        pytest.param("keras", "engine/data.py", "= len(padded) / len(batch)", "= 1", marks=KERAS),
     ],
     ids=["torch", "keras", "keras-jax", "torch without weights", "keras without weights"],
 )
@@ -166,7 +166,8 @@ def test_sharded_training_is_that_of_one_process(epochs: int, program: Path, one
     assert largest_difference(one["model"], two["model"]) < 1e-12
 
 
-@pytest.mark.parametrize("target", [pytest.param("torch", marks=TORCH), pytest.param("keras", marks=[KERAS, SLOW])])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [pytest.param("torch", marks=TORCH), pytest.param("keras", marks=KERAS)])
 def test_one_killed_process_ends_the_others(
     target: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +21,7 @@ from archspec.verification import CHECKS, verify
 pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("workers")]
 
 MUTANTS = sorted((DATA / "mutants").glob("*.yaml"))
+QUICK = {"torch": 8, "keras": 2}  # mutants of a check that are not slow
 LONG = ("dropout", "training", "init")  # checks that a fault of transforms passes without being asked
 TRAINING = ("recipe.py", "train.py", "optim.py")  # files that have no part in the forward pass
 
@@ -46,6 +49,19 @@ def test_there_are_mutants_of_every_check() -> None:
     assert len({mutant["why"] for mutant in mutants}) == len(mutants)
 
 
+def mutants() -> list[Any]:
+    """Return all mutants; but for some of each check and target they are slow, and Keras' take six times as long."""
+    found, count = [], Counter[tuple[str, str]]()
+    for path in MUTANTS:
+        mutant = yaml.safe_load(path.read_text())
+        kind = mutant["check"], mutant["target"]
+        count[kind] += 1
+        slow = count[kind] > QUICK[mutant["target"]]
+        found.append(pytest.param(path, id=path.stem, marks=pytest.mark.slow if slow else ()))
+    return found
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(NETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_unaltered_networks_agree(path: Path, cached_workers: CachedWorkers) -> None:
     """Without a fault all checks pass, so that a mutant fails because of its fault."""
@@ -56,7 +72,7 @@ def test_unaltered_networks_agree(path: Path, cached_workers: CachedWorkers) -> 
     assert set(evidence.checks) | set(evidence.skipped) == set(CHECKS)
 
 
-@pytest.mark.parametrize("path", MUTANTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", mutants())
 def test_mutant_is_rejected_at_its_fault(
     path: Path, cached_workers: CachedWorkers, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

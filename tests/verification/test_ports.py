@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -40,14 +41,24 @@ def compared(names: list[str]) -> dict[str, Any]:
     return {port.source.rpartition(":")[2]: port for port in evidence.ports}
 
 
+QUICK = ("Net", "Alpha")
+
+
+def models(names: Iterable[str]) -> list[Any]:
+    """Return models of torch_ports.py; each takes a process that imports PyTorch, and most are slow."""
+    return [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in names]
+
+
 @pytest.fixture(scope="module")
-def torch_ports() -> dict[str, Any]:
-    """Every model of torch_ports.py."""
+def torch_ports(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The models of torch_ports.py that the selected tests are of."""
     pytest.importorskip("torch")
-    return compared([f"{PORTS / 'torch_ports.py'}:{name}" for name in ("Net", "ChannelsLast", *ALTERED)])
+    selected = " ".join(item.nodeid for item in request.session.items if item.path == request.path)
+    names = [name for name in ("Net", "ChannelsLast", *ALTERED) if f"[{name}]" in selected]
+    return compared([f"{PORTS / 'torch_ports.py'}:{name}" for name in names])
 
 
-@pytest.mark.parametrize("name", ["Net", "ChannelsLast"])
+@pytest.mark.parametrize("name", models(["Net", "ChannelsLast"]))
 def test_a_port_with_other_names_is_the_network(torch_ports: dict[str, Any], name: str) -> None:
     """Modules are matched by what they read: the two convolutions of a branch stand in the other order here."""
     port = torch_ports[name]
@@ -72,7 +83,7 @@ def test_a_port_with_other_names_is_the_network(torch_ports: dict[str, Any], nam
     assert port.assigned["head.0"]["flattened"] is (name == "ChannelsLast")
 
 
-@pytest.mark.parametrize("name", ALTERED)
+@pytest.mark.parametrize("name", models(ALTERED))
 def test_an_altered_port_is_rejected_at_its_layer(torch_ports: dict[str, Any], name: str) -> None:
     """The first layer that parts is named, and the attribute that reproduces what the model computes."""
     port, (layer, words) = torch_ports[name], ALTERED[name]
@@ -83,6 +94,7 @@ def test_an_altered_port_is_rejected_at_its_layer(torch_ports: dict[str, Any], n
     assert words in said
 
 
+@pytest.mark.slow
 def test_only_running_statistics_show_an_inverted_momentum(torch_ports: dict[str, Any]) -> None:
     """Outputs and gradients agree: a comparison of outputs would have passed it."""
     differences = torch_ports["Momentum"].differences
@@ -112,6 +124,7 @@ def test_keras_models_are_compared_with_a_spec() -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_layer_and_exits_with_1(tmp_path: Path) -> None:
     """As a user sees it; the JSON has the same."""
     pytest.importorskip("torch")
@@ -134,7 +147,9 @@ def test_the_command_prints_the_layer_and_exits_with_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("torch_ports.py:Nett", "torch_ports.py has no 'Nett'; did you mean 'Net'?"),
+        pytest.param(
+            "torch_ports.py:Nett", "torch_ports.py has no 'Nett'; did you mean 'Net'?", marks=pytest.mark.slow
+        ),
         ("missing.py:Net", "there is no file "),
         ("deploy.prototxt", "there is no file "),
     ],

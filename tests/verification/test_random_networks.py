@@ -23,7 +23,9 @@ PARTS = 4  # so that a failure ends a quarter of them
 
 @pytest.mark.frameworks
 @pytest.mark.xdist_group("workers")
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))])
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=pytest.mark.zoo if part else pytest.mark.slow) for part in range(PARTS)]
+)
 def test_all_targets_agree_on_random_networks(part: int, workers: Workers) -> None:
     """Structure, outputs and gradients of each; all checks of every eighth."""
 
@@ -52,6 +54,7 @@ def test_all_targets_agree_on_random_networks(part: int, workers: Workers) -> No
     (agree if "ARCHSPEC_NETWORKS" in os.environ else seed(part)(agree))()
 
 
+@pytest.mark.slow
 def test_every_op_is_drawn() -> None:
     """The random networks are valid specs, and use every op of the language."""
     drawn: set[str] = set()

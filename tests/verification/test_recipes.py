@@ -69,7 +69,7 @@ OPTIMIZERS: dict[str, tuple[str, Rule]] = {
 
 
 @pytest.mark.frameworks
-@pytest.mark.xdist_group("workers2")
+@pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize("biases_differ", [False, True], ids=["alike", "multipliers"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_follows_the_rule_of_its_source(
@@ -141,7 +141,7 @@ SCHEDULES = [
 
 
 @pytest.mark.frameworks
-@pytest.mark.xdist_group("workers2")
+@pytest.mark.xdist_group("workers")
 @pytest.mark.parametrize(("text", "errors", "factors"), SCHEDULES, ids=[row[0] for row in SCHEDULES])
 def test_schedule_has_the_learning_rates_of_its_source(
     text: str, errors: list[float] | None, factors: list[float], workers: Workers, tmp_path: Path

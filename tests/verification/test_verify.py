@@ -21,7 +21,7 @@ from archspec.graph import Graph
 from archspec.report import evidence as report
 from archspec.verification import BOUNDS, CHECKS, QUICK, Evidence, Workers, canonical_weights, certificate, verify
 
-pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("workers2")]
+pytestmark = [pytest.mark.frameworks, pytest.mark.xdist_group("workers")]
 
 CERTIFIED = {"alexnet"}  # specs whose certificate is committed
 
@@ -41,6 +41,7 @@ def small() -> Graph:
     return small_network()
 
 
+@pytest.mark.slow
 def test_alexnet_agrees_in_all_targets(alexnet_evidence: Evidence) -> None:
     """Outputs agree to 1e-10 and gradients to 1e-9 in float64, of the committed files."""
     assert BOUNDS == {
@@ -87,7 +88,11 @@ def test_committed_certificate_is_valid(path: Path) -> None:
     assert content["steps"] >= 20
 
 
-@pytest.mark.parametrize("path", [*OP_SPECS, *REGRESSIONS], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [*OP_SPECS, *(pytest.param(path, marks=pytest.mark.slow) for path in REGRESSIONS)],
+    ids=lambda path: path.stem,
+)
 def test_each_op_agrees_in_all_targets(path: Path, workers: Workers) -> None:
     """Outputs and gradients: signed inputs, every attribute off its default, H and W different."""
     evidence = verify(archspec.load(path), workers, batch=3, checks=("forward", "gradients"))
@@ -95,7 +100,7 @@ def test_each_op_agrees_in_all_targets(path: Path, workers: Workers) -> None:
     assert evidence.agrees, (evidence.first, evidence.failures)
 
 
-@pytest.mark.slow
+@pytest.mark.zoo
 @pytest.mark.parametrize("path", [*OP_SPECS, *REGRESSIONS], ids=lambda path: path.stem)
 def test_each_op_trains_alike_in_all_targets(path: Path, workers: Workers) -> None:
     """The other checks, in float64; training in float32 is in the tests of the mutants' networks."""
@@ -114,6 +119,7 @@ def test_each_op_trains_alike_in_all_targets(path: Path, workers: Workers) -> No
 # --- faults and failures ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_unaltered_small_network_agrees(small: Graph, cached_workers: CachedWorkers) -> None:
     """Without a fault the network of the tests below passes, so that they fail because of their faults."""
     assert verify(small, cached_workers).agrees
@@ -137,6 +143,7 @@ def test_a_job_on_changed_files_is_not_repeated_from_memory(
     assert jobs(generated=tmp_path) == 1
 
 
+@pytest.mark.slow
 def test_alexnet_without_lrn_is_rejected(alexnet: Graph, workers: Workers, tmp_path: Path) -> None:
     """With N(0, 1) inputs and the paper's weights, removing LRN moves AlexNet's float32 logits by less than rounding.
 
@@ -283,7 +290,7 @@ def test_missing_framework_is_reported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("target", "lines"), [
     ("pytorch", ["conv1           (1, 96, 55, 55)                 34,944", "60,965,224", "output (1, 1000), "]),
-    ("keras", ["conv1 (Conv2D)", "34,944", "60,965,224", "output (1, 1000), "]),
+    pytest.param("keras", ["conv1 (Conv2D)", "34,944", "60,965,224", "output (1, 1000), "], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_generated_model_runs_by_itself(target: str, lines: list[str], tmp_path: Path) -> None:
     """It prints its layer table and a forward pass, from another folder and without archspec."""
@@ -295,6 +302,7 @@ def test_generated_model_runs_by_itself(target: str, lines: list[str], tmp_path:
         assert line in ran.stdout
 
 
+@pytest.mark.slow
 def test_load_torch_weights_rejects_other_weights(small: Graph, tmp_path: Path) -> None:
     """A file without a layer's weights, or with other shapes, is an error."""
     folder = write_generated(small, "keras", tmp_path)

@@ -45,7 +45,7 @@ def test_weights_of_every_op_come_back_from_keras(path: Path, workers: Workers, 
     assert_equal(weight_files.read(graph, tmp_path / "net.weights.h5", workers), weights)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["vit_b_16", pytest.param("resnet18", marks=pytest.mark.slow)])
 def test_weights_come_back_from_every_format(name: str, workers: Workers, tmp_path: Path) -> None:
     """From one format to the next and back, the weights of a network are the same bits."""
     graph = reduced(ROOT / "specs" / f"{name}.yaml", NETWORKS[name])
