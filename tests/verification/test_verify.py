@@ -100,7 +100,7 @@ def test_each_op_agrees_in_all_targets(path: Path, workers: Workers) -> None:
     assert evidence.agrees, (evidence.first, evidence.failures)
 
 
-@pytest.mark.zoo
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [*OP_SPECS, *REGRESSIONS], ids=lambda path: path.stem)
 def test_each_op_trains_alike_in_all_targets(path: Path, workers: Workers) -> None:
     """The other checks, in float64; training in float32 is in the tests of the mutants' networks."""

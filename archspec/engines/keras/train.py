@@ -31,7 +31,8 @@ from engine.transforms import make_transform, measure
 def top5(labels: Any, logits: Any) -> Any:
     """Return whether each image's label is among its five largest logits."""
     best = ops.top_k(logits, min(5, logits.shape[-1]))[1]
-    return ops.any(best == ops.cast(ops.reshape(labels, (-1, 1)), best.dtype), axis=1)
+    labels = ops.cast(ops.expand_dims(labels, -1), best.dtype)
+    return ops.any(best == labels, axis=-1)
 
 
 METRICS = ["accuracy", top5]  # add your own here
