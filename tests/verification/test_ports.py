@@ -54,6 +54,7 @@ def torch_ports(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The models of torch_ports.py that the selected tests are of."""
     pytest.importorskip("torch")
     selected = " ".join(item.nodeid for item in request.session.items if item.path == request.path)
+    selected = selected.replace("inverted_momentum", "[Momentum]")  # a test of that one
     names = [name for name in ("Net", "ChannelsLast", *ALTERED) if f"[{name}]" in selected]
     return compared([f"{PORTS / 'torch_ports.py'}:{name}" for name in names])
 
