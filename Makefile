@@ -17,7 +17,7 @@ test-fast: .venv/all
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow and not zoo and not frameworks"
 
 test-slow: .venv/all
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "slow and not zoo"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-zoo: .venv/all
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m zoo

@@ -1,4 +1,7 @@
-"""Files that are written atomically, and temporary folders; what a killed process left is removed at the next run."""
+"""Files that are written atomically, files of tensors, and temporary folders.
+
+What a killed process left is removed at the next run.
+"""
 
 from __future__ import annotations
 

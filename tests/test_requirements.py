@@ -36,6 +36,7 @@ def needed(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["core", "all", "release"])
 def test_every_requirement_is_locked_with_hashes(name: str) -> None:
+    """Each dependency in pyproject.toml has a version that meets it, and every package at least one hash."""
     packages = locked(LOCKS / f"{name}.txt")
     missing = []
     for text in needed(name):
@@ -49,6 +50,7 @@ def test_every_requirement_is_locked_with_hashes(name: str) -> None:
 
 
 def test_the_files_agree_on_versions_and_the_build_backend() -> None:
+    """A package has one version and the same hashes in every file; hatchling's is that of the build."""
     everything = locked(LOCKS / "all.txt")
     for name in ("core", "release"):
         packages = locked(LOCKS / f"{name}.txt")

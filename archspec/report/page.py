@@ -29,7 +29,7 @@ COLUMNS = [
     *"receptive_field effective_stride activation_bytes saved_bytes init".split(),
 ]
 _BARS = 12  # more layers than that are summed up
-_ROWS = 2000  # of the table of layers: more take seconds here, and the browser too
+_ROWS = 2000  # of the table of layers: a page with more takes seconds to write, and to open
 
 
 class Bar(NamedTuple):

@@ -221,10 +221,10 @@ NOT_BACK = {
 
 
 def _marks(name: str) -> list[pytest.MarkDecorator]:
-    """Return the marks of a spec: most are slow, and some are not imported yet."""
-    slow = [] if name in QUICK else [pytest.mark.zoo]
+    """Return the marks of a spec: most are of the zoo, and some are not imported yet."""
+    zoo = [] if name in QUICK else [pytest.mark.zoo]
     known = [pytest.mark.xfail(reason=NOT_BACK[name], strict=True)] if name in NOT_BACK else []
-    return slow + known
+    return zoo + known
 
 
 @pytest.mark.parametrize("path", [pytest.param(path, marks=_marks(path.stem), id=path.stem) for path in SPECS])
